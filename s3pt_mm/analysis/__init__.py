@@ -1,0 +1,1 @@
+"""Tables, figures and reports made from finished runs; imports no model code by itself."""
