@@ -1,0 +1,162 @@
+"""Info file -> one item per camera image. Opens no pixel."""
+
+from __future__ import annotations
+
+import os.path as osp
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+from mmpretrain.registry import DATASETS
+
+from .errors import DataError
+from .info_file import load_info_file
+from .pretrain_dataset import PretrainDataset, as_matrix
+
+CAMERAS = (
+    'CAM_FRONT',
+    'CAM_FRONT_RIGHT',
+    'CAM_FRONT_LEFT',
+    'CAM_BACK',
+    'CAM_BACK_LEFT',
+    'CAM_BACK_RIGHT',
+)
+DATA_PREFIX = dict(
+    pts='samples/LIDAR_TOP', sweeps='sweeps/LIDAR_TOP', **{cam: f'samples/{cam}' for cam in CAMERAS}
+)
+
+
+@DATASETS.register_module()
+class NuScenesImages(PretrainDataset):
+    """Camera images of an info file in mmdet3d's v2 format, with their LiDAR sweep.
+
+    An item has ``img_path`` (absolute or relative to the working directory, as ``data_root`` is),
+    ``cam2img`` (3, 3), ``lidar_points = dict(lidar_path, lidar2cam (4, 4) with both ego poses in
+    it, num_pts_feats)``, ``token``, ``cam``, ``sample_idx``. Without LiDAR, ``lidar_points`` is
+    absent.
+
+    Args:
+        ann_file: info file, relative to ``data_root`` or absolute.
+        data_root: folder of the data.
+        data_prefix: where bare file names lie, as in mmdet3d's ``NuScenesDataset``: one entry a
+            camera (else ``img``), ``pts`` for LiDAR. Default: nuScenes' own folders.
+        cameras: names of the cameras to use; default all that the info file has.
+        image_sweeps: also the images between key frames; the info file must have been written with
+            them.
+        with_lidar: False leaves ``lidar_points`` out.
+        **kwargs: see :class:`PretrainDataset`.
+    """
+
+    METAINFO: ClassVar[dict[str, Any]] = {'dataset_type': 'nuscenes_images'}
+
+    def __init__(
+        self,
+        *,
+        ann_file: str,
+        data_root: str = '',
+        data_prefix: dict[str, str] | None = None,
+        cameras: Sequence[str] | None = None,
+        image_sweeps: bool = False,
+        with_lidar: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        self.cameras = None if cameras is None else tuple(cameras)
+        self.image_sweeps = image_sweeps
+        self.with_lidar = with_lidar
+        super().__init__(
+            ann_file=osp.expanduser(ann_file),
+            data_root=osp.expanduser(data_root),
+            data_prefix=dict(DATA_PREFIX if data_prefix is None else data_prefix),
+            **kwargs,
+        )
+
+    def load_data_list(self) -> list[dict]:
+        infos = load_info_file(self.ann_file)
+        for key, value in infos['metainfo'].items():
+            self._metainfo.setdefault(key, value)
+        if (
+            self.image_sweeps
+            and infos['data_list']
+            and not any('image_sweeps' in info for info in infos['data_list'])
+        ):
+            raise DataError(
+                self.ann_file,
+                'image_sweeps=True, but the file has none',
+                'Write it with tools/create_data.py nuscenes --image-sweeps',
+            )
+        data_list: list[dict] = []
+        for index, info in enumerate(infos['data_list']):
+            try:
+                data_list.extend(self._items(info))
+            except (KeyError, TypeError, AttributeError) as error:
+                raise DataError(
+                    self.ann_file,
+                    f'sample {index} ({info.get("token") if isinstance(info, dict) else info!r})'
+                    f' lacks or garbles a field: {type(error).__name__}: {error}',
+                    'See docs/data.md for the fields that an info file needs',
+                ) from error
+        return data_list
+
+    def _items(self, info: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        lidar = info.get('lidar_points') if self.with_lidar else None
+        for cam, image in info['images'].items():
+            prefix = self.data_prefix.get(cam, self.data_prefix.get('img', self.data_root))
+            yield from self._item(
+                info, cam, image, prefix, lidar, self.data_prefix.get('pts', self.data_root)
+            )
+        if self.image_sweeps:
+            for sweep in info.get('image_sweeps', ()):
+                for cam, image in sweep['images'].items():
+                    # Paths of sweeps name their folder below the root: key frames and sweeps lie in
+                    # different ones.
+                    yield from self._item(
+                        info,
+                        cam,
+                        image,
+                        self.data_root,
+                        sweep.get('lidar_points') if self.with_lidar else None,
+                        self.data_root,
+                    )
+
+    def _item(
+        self,
+        info: dict[str, Any],
+        cam: str,
+        image: dict[str, Any],
+        img_prefix: str,
+        lidar: dict[str, Any] | None,
+        lidar_prefix: str,
+    ) -> Iterator[dict[str, Any]]:
+        if self.cameras is not None and cam not in self.cameras:
+            return
+        item = {
+            'img_path': osp.join(img_prefix, image['img_path']),
+            'token': info.get('token', ''),
+            'cam': cam,
+        }
+        if image.get('cam2img') is not None:
+            item['cam2img'] = image['cam2img']
+        if lidar and lidar.get('lidar_path') and image.get('lidar2cam') is not None:
+            item['lidar_points'] = {
+                'lidar_path': osp.join(lidar_prefix, lidar['lidar_path']),
+                'lidar2cam': image['lidar2cam'],
+                'num_pts_feats': int(lidar.get('num_pts_feats', 5)),
+            }
+        yield item
+
+    def get_data_info(self, idx: int) -> dict[str, Any]:
+        item = super().get_data_info(idx)
+        path = item['img_path']
+        if 'cam2img' in item:
+            item['cam2img'] = as_matrix(item['cam2img'], (3, 3), path=path, name='cam2img')
+        if 'lidar_points' in item:
+            points = item['lidar_points']
+            if 'cam2img' not in item:
+                raise DataError(
+                    path,
+                    'the info file gives LiDAR but no cam2img',
+                    'Add cam2img, or with_lidar=False',
+                )
+            points['lidar2cam'] = as_matrix(
+                points['lidar2cam'], (4, 4), path=path, name='lidar2cam'
+            )
+        return item

@@ -1,0 +1,38 @@
+"""The last transform: what the algorithm and the collate function receive."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from mmpretrain.datasets.transforms import PackInputs
+from mmpretrain.registry import TRANSFORMS
+
+FIELDS = ('token_xy', 'token_depth', 'token_has_depth', 'sample_seed')
+
+
+@TRANSFORMS.register_module()
+class PackViews(PackInputs):
+    """Pack views and token geometry for the algorithm.
+
+    Gives ``dict(inputs=[(3, h, w) uint8, ...], data_samples=DataSample)``.
+
+    The DataSample has the tensors ``token_xy`` (2, N, 2) float32, ``token_depth`` (2, N) float32,
+    ``token_has_depth`` (2, N) bool and ``sample_seed`` () int64, those that earlier transforms
+    made, and the metainfo ``img_path`` and ``sample_idx``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            input_key='img', algorithm_keys=FIELDS, meta_keys=('img_path', 'sample_idx')
+        )
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        for key in FIELDS:
+            if key in results:
+                results[key] = torch.from_numpy(np.asarray(results[key]))
+        results['sample_idx'] = int(
+            results['sample_idx']
+        )  # a KeyedIndex would drag its key through the collate
+        return super().transform(results)

@@ -1,0 +1,117 @@
+"""Colour jitter, grey, blur and solarise on the crop, drawn anew at every call.
+
+Order and meaning are those of DINO's augmentation (torchvision's ``ColorJitter``,
+``RandomGrayscale``, a Gaussian blur, ``RandomSolarize``); results equal torchvision's within
+rounding, which differs because torchvision rounds down after each step and this rounds to nearest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+_GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R 601, as Pillow and torchvision
+_LEVELS = np.arange(256, dtype=np.float32)
+
+
+def adjust_brightness(image: np.ndarray, factor: float) -> np.ndarray:
+    """Blend with black: ``factor * image``. (h, w, 3) uint8 in and out, as all functions here."""
+    return cv2.LUT(image, _to_uint8(_LEVELS * factor))
+
+
+def adjust_contrast(image: np.ndarray, factor: float) -> np.ndarray:
+    """Blend with the image's mean grey."""
+    mean = float(np.dot(cv2.mean(image)[:3], _GREY))
+    return cv2.LUT(image, _to_uint8(mean + factor * (_LEVELS - mean)))
+
+
+def adjust_saturation(image: np.ndarray, factor: float) -> np.ndarray:
+    """Blend each pixel with its own grey: one 3 x 3 matrix."""
+    matrix = factor * np.eye(3, dtype=np.float32) + (1.0 - factor) * _GREY
+    return cv2.transform(image, matrix.astype(np.float32))
+
+
+def adjust_hue(image: np.ndarray, shift: float) -> np.ndarray:
+    """Turn the hue by ``shift`` of the full circle."""
+    # In float32: 8-bit HSV, which Pillow uses, has 256 hues and loses several levels.
+    hsv = cv2.cvtColor(image.astype(np.float32), cv2.COLOR_RGB2HSV)  # hue in degrees
+    hsv[..., 0] = (hsv[..., 0] + 360.0 * (shift % 1.0)) % 360.0
+    return _to_uint8(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB))
+
+
+def to_grey(image: np.ndarray) -> np.ndarray:
+    """Grey in three equal channels."""
+    return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+
+
+def gaussian_blur(image: np.ndarray, sigma: float) -> np.ndarray:
+    """Gaussian blur, cut at three sigma (Pillow's, which DINO calls, approximates it by boxes)."""
+    side = 2 * max(1, int(np.ceil(3.0 * sigma))) + 1
+    return cv2.GaussianBlur(image, (side, side), sigma, borderType=cv2.BORDER_REPLICATE)
+
+
+def solarise(image: np.ndarray, threshold: int = 128) -> np.ndarray:
+    """Invert all values from ``threshold`` up."""
+    return cv2.LUT(image, np.where(_LEVELS < threshold, _LEVELS, 255 - _LEVELS).astype(np.uint8))
+
+
+def _to_uint8(values: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Photometric:
+    """Random colours of one view (numbers: DINO, arXiv 2104.14294, public augmentation).
+
+    Attributes:
+        jitter_prob: probability of the colour jitter.
+        brightness, contrast, saturation: factors are uniform in [max(0, 1 - x), 1 + x].
+        hue: shift is uniform in [-hue, hue], of the full circle.
+        grey_prob: probability of losing the colour.
+        blur_prob: probability of the blur.
+        blur_sigma: sigma is uniform in this range, in pixels of the view.
+        solarize_prob: probability of solarisation.
+        solarize_threshold: values from here up are inverted.
+    """
+
+    jitter_prob: float
+    brightness: float
+    contrast: float
+    saturation: float
+    hue: float
+    grey_prob: float
+    blur_prob: float
+    blur_sigma: tuple[float, float]
+    solarize_prob: float
+    solarize_threshold: int = 128
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """(h, w, 3) uint8 RGB -> the same."""
+        if np.random.rand() < self.jitter_prob:
+            image = self.jitter(image)
+        if np.random.rand() < self.grey_prob:
+            image = to_grey(image)
+        if np.random.rand() < self.blur_prob:
+            image = gaussian_blur(image, np.random.uniform(*self.blur_sigma))
+        if np.random.rand() < self.solarize_prob:
+            image = solarise(image, self.solarize_threshold)
+        return image
+
+    def jitter(self, image: np.ndarray) -> np.ndarray:
+        """The four adjustments in random order."""
+        for step in np.random.permutation(4):
+            if step == 0 and self.brightness:
+                image = adjust_brightness(image, _factor(self.brightness))
+            elif step == 1 and self.contrast:
+                image = adjust_contrast(image, _factor(self.contrast))
+            elif step == 2 and self.saturation:
+                image = adjust_saturation(image, _factor(self.saturation))
+            elif step == 3 and self.hue:
+                image = adjust_hue(image, np.random.uniform(-self.hue, self.hue))
+        return image
+
+
+def _factor(strength: float) -> float:
+    return np.random.uniform(max(0.0, 1.0 - strength), 1.0 + strength)

@@ -1,0 +1,43 @@
+"""Prepare datasets: ``python tools/create_data.py nuscenes|nuimages ...``; ``--help`` after either.
+
+Each sub-command is a module of the package with ``add_arguments(parser)`` and ``run(args)``; only
+the one that is asked for is imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir))
+
+COMMANDS = {
+    'nuscenes': ('s3pt_mm.datasets.nuscenes_infos', 'info files for pre-training and detection'),
+    'nuimages': ('s3pt_mm.segmentation.create_nuimages', 'semantic masks for segmentation'),
+}
+
+
+def main(argv: list[str]) -> int:
+    """Run the sub-command ``argv[0]`` on the rest; 0, or 1 after one line about bad data."""
+    if not argv or argv[0] not in COMMANDS:
+        lines = '\n'.join(f'  {name:10} {text}' for name, (_, text) in COMMANDS.items())
+        print(f'usage: create_data.py COMMAND [options]\n{lines}', file=sys.stderr)
+        return 0 if argv and argv[0] in ('-h', '--help') else 2
+    command, description = COMMANDS[argv[0]]
+    module = importlib.import_module(command)
+    from s3pt_mm.datasets.errors import DataError
+
+    parser = argparse.ArgumentParser(prog=f'create_data.py {argv[0]}', description=description)
+    module.add_arguments(parser)
+    try:
+        module.run(parser.parse_args(argv[1:]))
+    except DataError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main(sys.argv[1:]))
