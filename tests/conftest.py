@@ -1,0 +1,41 @@
+"""Fixtures of the whole suite: compatibility steps, seeds, where golden numbers and real data lie."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from s3pt_mm import compat
+
+compat.apply()
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+# The session's own workers, not a machine's number of cores: test runs share machines.
+torch.set_num_threads(int(os.environ.get('OMP_NUM_THREADS', '2')))
+
+
+@pytest.fixture(autouse=True)
+def _fixed_seeds() -> None:
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope='session')
+def repository() -> Path:
+    """Root of the checkout."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope='session')
+def one_frame() -> Path:
+    """The real nuScenes key frame that lies beside the checkout where CI runs; else skip."""
+    root = REPOSITORY.parent / 'shared' / 'data' / 'nuscenes-one-frame'
+    if not root.is_dir():
+        pytest.skip('no real nuScenes frame beside the checkout')
+    return root
