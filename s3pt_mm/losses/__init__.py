@@ -1,0 +1,24 @@
+"""Losses: tensors in, scalars out."""
+
+from s3pt_mm.losses.centering import Center
+from s3pt_mm.losses.image_loss import image_targets
+from s3pt_mm.losses.object_loss import cross_image_target, cross_view_target
+from s3pt_mm.losses.sliced_cross_entropy import (
+    CrossEntropy,
+    PrototypeLogits,
+    Target,
+    sliced_cross_entropy,
+)
+from s3pt_mm.losses.vmf import vmf_log_normalizer
+
+__all__ = [
+    'Center',
+    'CrossEntropy',
+    'PrototypeLogits',
+    'Target',
+    'cross_image_target',
+    'cross_view_target',
+    'image_targets',
+    'sliced_cross_entropy',
+    'vmf_log_normalizer',
+]

@@ -1,0 +1,114 @@
+"""Queue of the last Q images' object vectors: buffers, so that it is saved, resumed and moved."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+_DTYPES = {name: getattr(torch, name) for name in ('float64', 'float32', 'float16', 'bfloat16')}
+
+
+class ObjectQueue(nn.Module):
+    """A ring of un-projected teacher objects of view 1 and view 2, a variable number per image.
+
+    The newest objects lie at ``head``; positions run from newest to oldest and wrap around. An
+    image leaves when Q newer images are in. The queue starts empty: what is read is what was
+    pushed (the reference starts from random vectors).
+
+    Memory: ``2 * Q * K * d`` elements plus ``2 * Q * K`` float32 norms, in every checkpoint too: at S3PT's
+    2,500 images, 128 clusters and 384 channels 0.49 GB in float16, 0.98 GB in float32.
+
+    Args:
+        num_images: Q.
+        max_objects_per_image: K; more objects than this in an image is an error.
+        channels: d.
+        dtype: Storage, 'float64', 'float32', 'float16' or 'bfloat16'.
+
+    Raises:
+        ValueError: For an unknown ``dtype`` or sizes below 1.
+    """
+
+    objects: Tensor
+    inverse_norms: Tensor
+    counts: Tensor
+    head: Tensor
+
+    def __init__(
+        self, *, num_images: int, max_objects_per_image: int, channels: int, dtype: str = 'float32'
+    ) -> None:
+        super().__init__()
+        if dtype not in _DTYPES:
+            raise ValueError(f'queue dtype must be one of {sorted(_DTYPES)}, got {dtype!r}')
+        if min(num_images, max_objects_per_image, channels) < 1:
+            raise ValueError(
+                f'queue sizes must be at least 1, got num_images={num_images}, '
+                f'max_objects_per_image={max_objects_per_image}, channels={channels}'
+            )
+        self.num_images = num_images
+        self.max_objects_per_image = max_objects_per_image
+        capacity = num_images * max_objects_per_image
+        self.register_buffer('objects', torch.zeros(2, capacity, channels, dtype=_DTYPES[dtype]))
+        # Matching is by cosine: norms are stored, so that nobody normalises the queue every step.
+        self.working_dtype = torch.promote_types(_DTYPES[dtype], torch.float32)
+        self.register_buffer('inverse_norms', torch.zeros(2, capacity, dtype=self.working_dtype))
+        self.register_buffer('counts', torch.zeros(num_images, dtype=torch.int64))
+        self.register_buffer('head', torch.zeros((), dtype=torch.int64))
+
+    @property
+    def capacity(self) -> int:
+        return self.objects.shape[1]
+
+    def __len__(self) -> int:
+        """Objects held (of each view)."""
+        return int(self.counts.sum())
+
+    def spans(self) -> list[tuple[int, int]]:
+        """Ring intervals [begin, end) that hold objects, newest first; none when empty."""
+        head, total = int(self.head), len(self)
+        if total == 0:
+            return []
+        if head + total <= self.capacity:
+            return [(head, head + total)]
+        return [(head, self.capacity), (0, head + total - self.capacity)]
+
+    def flat_positions(self) -> Tensor:
+        """(M,) ring positions of the M held objects, newest image first."""
+        return torch.cat([torch.arange(a, b) for a, b in self.spans()] or [torch.arange(0)])
+
+    def take(self, view: int, positions: Tensor) -> Tensor:
+        """(n, d) vectors of one view (0 or 1) at ring ``positions`` (n,), at least float32."""
+        return self.objects[view, positions].to(self.working_dtype)
+
+    @torch.no_grad()
+    def push(self, view1: Tensor, view2: Tensor, per_image: Tensor) -> None:
+        """Insert a batch (of all ranks, in rank order); its first image is the newest.
+
+        Args:
+            view1: (n, d) objects of view 1, image by image.
+            view2: (n, d) the same objects in view 2.
+            per_image: (B,) number of objects of each image, of sum n. Of a batch larger than
+                the queue the first Q images are kept.
+
+        Raises:
+            ValueError: If counts do not match, or an image has more objects than there is room.
+        """
+        per_image = per_image[: self.num_images].to(self.counts)
+        kept = int(per_image.sum())
+        if len(view1) != len(view2) or kept > len(view1):
+            raise ValueError(f'{len(view1)} and {len(view2)} objects pushed for counts of sum {kept}')
+        if len(per_image) and int(per_image.max()) > self.max_objects_per_image:
+            raise ValueError(
+                f'an image has {int(per_image.max())} objects, the queue has room for '
+                f'{self.max_objects_per_image} (max_objects_per_image)'
+            )
+        self.counts.copy_(torch.cat([per_image, self.counts])[: self.num_images])
+        head = (int(self.head) - kept) % self.capacity
+        self.head.fill_(head)
+        first = min(kept, self.capacity - head)
+        for view, vectors in enumerate((view1[:kept], view2[:kept])):
+            vectors = vectors.to(self.inverse_norms)
+            norms = vectors.norm(dim=1).clamp_min(1e-12).reciprocal()
+            for begin, part in ((head, slice(0, first)), (0, slice(first, kept))):
+                end = begin + len(vectors[part])
+                self.objects[view, begin:end] = vectors[part].to(self.objects.dtype)
+                self.inverse_norms[view, begin:end] = norms[part]
