@@ -1,0 +1,26 @@
+# DINO with ViT-S/16 (supplement, Table 1).
+model = dict(
+    type='S3PTDINO',
+    backbone=dict(
+        type='VisionTransformer',
+        arch='deit-small',
+        img_size=224,
+        patch_size=16,
+        drop_path_rate=0.1,  # the student's; the teacher is in eval mode
+        out_type='raw',
+    ),
+    head=dict(
+        type='ProjectionHead',
+        num_layers=3,
+        hidden_channels=2048,
+        bottleneck_channels=256,
+        num_prototypes=65536,
+        prototype_kind='plain',
+        unit_norm_prototypes=False,
+        with_objects=False,
+    ),
+    center_space='logit',
+    center_momentum=0.9,
+    student_temperature=0.1,
+    teacher_temperature=0.04,
+)

@@ -1,0 +1,35 @@
+# What every pre-training run shares and what does not change its result.
+default_scope = 'mmpretrain'
+custom_imports = dict(
+    imports=[
+        's3pt_mm.algorithms',
+        's3pt_mm.datasets',
+        's3pt_mm.engine',
+        's3pt_mm.hooks',
+        's3pt_mm.optim',
+    ],
+    allow_failed_imports=False,
+)
+
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=50),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    checkpoint=dict(type='SafeCheckpointHook', interval=1, max_keep_ckpts=2, save_last=True),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+)
+env_cfg = dict(
+    cudnn_benchmark=True,
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    dist_cfg=dict(backend='nccl'),
+)
+vis_backends = [dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]
+visualizer = dict(type='mmengine.Visualizer', vis_backends=vis_backends)
+log_processor = dict(window_size=50)
+log_level = 'INFO'
+load_from = None
+resume = False
+randomness = dict(seed=0)
+
+# A rank without a valid object, and prototypes frozen in the first epochs, leave parameters unused.
+find_unused_parameters = True

@@ -1,0 +1,14 @@
+# Ablation ladder, 100 epochs: + object diversity consistency (supplement, Fig. 1).
+# torchrun --nproc_per_node 8 tools/train.py configs/ablation/cribo_vmf_diversity_vits16_nuscenes_100e.py --launcher pytorch
+_base_ = [
+    '../_base_/models/cribo_vits16.py',
+    '../_base_/datasets/nuscenes_two_views.py',
+    '../_base_/schedules/vits_100e.py',
+    '../_base_/pretrain_runtime.py',
+]
+model = dict(
+    head=dict(prototype_kind='vmf'),
+    center_space='probability',
+    clustering=dict(num_clusters=128, sinkhorn_iterations=1),
+    queue_images=2500,
+)

@@ -1,0 +1,9 @@
+# Ablation ladder, 100 epochs: + semantic distribution consistency (supplement, Fig. 1).
+# torchrun --nproc_per_node 8 tools/train.py configs/ablation/cribo_vmf_vits16_nuscenes_100e.py --launcher pytorch
+_base_ = [
+    '../_base_/models/cribo_vits16.py',
+    '../_base_/datasets/nuscenes_two_views.py',
+    '../_base_/schedules/vits_100e.py',
+    '../_base_/pretrain_runtime.py',
+]
+model = dict(head=dict(prototype_kind='vmf'), center_space='probability')
