@@ -21,7 +21,7 @@ from mmengine.runner.utils import calc_dynamic_intervals
 from torch import nn
 
 from .batches import ignore_worker_signals, keyed_batches, keyed_sampler_of
-from .random_state import fenced_randomness, seed_cpu_generators, set_random_state
+from .random_state import get_random_state, seed_cpu_generators, set_random_state
 
 
 class ExactResume:
@@ -34,6 +34,7 @@ class ExactResume:
     resume_state: Mapping[str, Any] | None = None  # set by SafeCheckpointHook.before_train
     validation_pending: bool = False
     max_worker_restarts: int = 10
+    _held_random: dict[str, Any] | None = None
     batch: int = 0  # batches of this epoch that are done (iteration-based: of the run)
 
     # ------------------------------------------------------------------ saving
@@ -51,16 +52,27 @@ class ExactResume:
             world_size=get_world_size(),
         )
 
+    def random_state(self) -> dict[str, Any]:
+        """This rank's random states; during a validation, those of the training it interrupts."""
+        return self._held_random or get_random_state()
+
     def partial_gradients(self) -> dict[str, torch.Tensor]:
         """Gradients that wait for the rest of an accumulation, by parameter name; else empty."""
-        model = _unwrapped(self.runner.model)
-        return {n: p.grad.detach().cpu() for n, p in model.named_parameters() if p.grad is not None}
+        optimised = {id(p) for group in self._param_groups() for p in group['params']}
+        return {
+            name: parameter.grad.detach().cpu()
+            for name, parameter in _unwrapped(self.runner.model).named_parameters()
+            if parameter.grad is not None and id(parameter) in optimised
+        }
 
     def accumulation_done(self) -> bool:
-        """Whether the last iteration ended with an optimiser step."""
-        wrapper = self.runner.optim_wrapper
-        wrappers = wrapper.values() if hasattr(wrapper, 'optim_wrappers') else [wrapper]
-        return all(w.should_update() for w in wrappers)
+        """Whether no gradient waits for the rest of an accumulation."""
+        groups = self._param_groups()
+        return all(parameter.grad is None for group in groups for parameter in group['params'])
+
+    def _param_groups(self) -> list[dict[str, Any]]:
+        groups = self.runner.optim_wrapper.param_groups
+        return sum(groups.values(), []) if isinstance(groups, dict) else groups
 
     # ---------------------------------------------------------------- resuming
     def _go_on(self) -> Mapping[str, Any] | None:
@@ -130,8 +142,12 @@ class ExactResume:
     def _validate(self) -> None:
         """Runs a due validation without touching the training's random generators."""
         if self.validation_pending:
-            with fenced_randomness():
-                self.runner.val_loop.run()
+            self._held_random = get_random_state()
+            # Its own seed, so that a validation repeated after a stop gives the same figures.
+            seed_cpu_generators(self.dataloader.sampler.seed, get_rank(), self._iter)
+            self.runner.val_loop.run()
+            set_random_state(self._held_random)
+            self._held_random = None
             ignore_worker_signals()
         self.validation_pending = False
 
