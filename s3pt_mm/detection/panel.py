@@ -16,6 +16,9 @@ PREDICTION_COLOUR: Colour = (255, 128, 20)
 NEAR_PLANE = 0.2
 """Edges are cut at this depth in metres, so that boxes beside the camera do not wrap around."""
 
+MIN_NAMED_HEIGHT = 28
+"""Boxes lower than this many pixels carry no name: a row of far objects would be all text."""
+
 # Corner order of LiDARInstance3DBoxes: the first four have the rear x, the last four the front x.
 _EDGES = (
     (0, 1), (1, 2), (2, 3), (3, 0), (4, 5), (5, 6), (6, 7), (7, 4),
@@ -31,6 +34,7 @@ _COLUMNS = 3
 _BACKGROUND: Colour = (250, 250, 250)
 _INK: Colour = (40, 40, 40)
 _GRID: Colour = (205, 205, 205)
+_FAINT: Colour = (98, 98, 98)
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ def draw_panel(
         shrink = np.diag([scale, tile_height / height, 1.0, 1.0])
         for layer in layers:
             draw_boxes(tile, shrink @ matrix, layer)
-        _text(tile, camera, (8, 20), (255, 255, 255))
+        _text(tile, camera, (8, 20), (255, 255, 255), rim=True)
         top, left = head + place // _COLUMNS * tile_height, place % _COLUMNS * tile_width
         panel[top : top + tile_height, left : left + tile_width] = tile
     panel[head:, _COLUMNS * tile_width :] = draw_bev(
@@ -112,8 +116,10 @@ def draw_boxes(image: np.ndarray, lidar2img: np.ndarray, layer: DrawnBoxes) -> N
         if name and (homogeneous[:, 2] > NEAR_PLANE).all():
             pixels = homogeneous[:, :2] / homogeneous[:, 2:]
             x, y = pixels.min(axis=0)
-            if 0 <= x < image.shape[1] and 0 <= y < image.shape[0]:
-                _text(image, name, (int(x), max(int(y) - 3, 10)), layer.colour, size=0.38)
+            tall = np.ptp(pixels[:, 1]) >= MIN_NAMED_HEIGHT
+            if tall and 0 <= x < image.shape[1] and 0 <= y < image.shape[0]:
+                place = (int(x), max(int(y) - 3, 10))
+                _text(image, name, place, layer.colour, size=0.38, rim=True)
 
 
 def draw_bev(
@@ -131,7 +137,7 @@ def draw_bev(
     for ring in np.arange(20, max_range + 1, 20):
         radius = round(ring * pixels_per_metre)
         cv2.circle(canvas, centre, radius, _GRID, 1, cv2.LINE_AA)
-        _text(canvas, f'{ring:g} m', (centre[0] + 3, centre[1] - radius + 12), _GRID, size=0.35)
+        _text(canvas, f'{ring:g} m', (centre[0] + 3, centre[1] - radius + 12), _FAINT, size=0.35)
     ego = np.array([[3.5, 0.9], [3.5, -0.9], [-1.0, -0.9], [-1.0, 0.9]])
     cv2.fillPoly(canvas, [np.round(to_pixels(ego)).astype(np.int32)], _INK, cv2.LINE_AA)
     for layer in layers:
@@ -179,6 +185,15 @@ def _line(image: np.ndarray, start: np.ndarray, end: np.ndarray, colour: Colour)
 
 
 def _text(
-    image: np.ndarray, text: str, place: tuple[int, int], colour: Colour, *, size: float = 0.5
+    image: np.ndarray,
+    text: str,
+    place: tuple[int, int],
+    colour: Colour,
+    *,
+    size: float = 0.5,
+    rim: bool = False,
 ) -> None:
-    cv2.putText(image, text, place, cv2.FONT_HERSHEY_SIMPLEX, size, colour, 1, cv2.LINE_AA)
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    if rim:  # readable on any photo
+        cv2.putText(image, text, place, font, size, _INK, 3, cv2.LINE_AA)
+    cv2.putText(image, text, place, font, size, colour, 1, cv2.LINE_AA)

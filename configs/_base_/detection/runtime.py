@@ -1,16 +1,38 @@
-"""What surrounds a detector: the package's rooms, pictures, and the camera check."""
+"""What every detection run shares and what does not change its result."""
 
-_base_ = ['../default_runtime.py']
-
+default_scope = 'mmdet3d'
 custom_imports = dict(
-    imports=['s3pt_mm.datasets.transforms.seeding', 's3pt_mm.engine', 's3pt_mm.detection'],
+    imports=[
+        's3pt_mm.datasets.transforms.seeding',
+        's3pt_mm.detection',
+        's3pt_mm.engine',
+        's3pt_mm.hooks',
+    ],
     allow_failed_imports=False,
 )
-default_scope = 'mmdet3d'
 
-visualizer = dict(type='SurroundVisualizer', vis_backends=[dict(type='LocalVisBackend')])
 default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=50),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    checkpoint=dict(type='SafeCheckpointHook', interval=1, max_keep_ckpts=2, save_last=True),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
     # draw=True: every interval-th validation batch; tools/test.py --show-dir draws every sample.
     visualization=dict(type='SurroundVisualizationHook', draw=False, interval=50, score_thr=0.3),
 )
 custom_hooks = [dict(type='CameraOrderHook')]
+visualizer = dict(
+    type='SurroundVisualizer',
+    vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')],
+)
+
+env_cfg = dict(
+    cudnn_benchmark=False,
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    dist_cfg=dict(backend='nccl'),
+)
+log_processor = dict(window_size=50)
+log_level = 'INFO'
+load_from = None
+resume = False
+randomness = dict(seed=0)

@@ -1,0 +1,46 @@
+"""Inputs of the detection tests: the real frame as an info file, and a small synthetic frame."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from s3pt_mm.datasets.nuscenes_infos import create_infos
+
+IMAGE_SIZE = (90, 160)  # height, width: nuScenes' shape at a tenth
+
+
+@pytest.fixture(scope='session')
+def frame_infos(one_frame: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Info file of the real key frame (68 annotated boxes)."""
+    out_dir = tmp_path_factory.mktemp('one_frame_infos')
+    create_infos(root=one_frame, version='v1.0-mini', out_dir=out_dir, workers=1)
+    return out_dir / 'nuscenes_infos_train.pkl'
+
+
+@pytest.fixture
+def surround_results(tmp_path: Path) -> dict[str, Any]:
+    """What a data set hands to LoadSurroundImages: three cameras, looking along x, y and -x."""
+    height, width = IMAGE_SIZE
+    generator = np.random.RandomState(3)
+    images = {}
+    for camera, angle in (('CAM_FRONT', 0.0), ('CAM_FRONT_LEFT', np.pi / 2), ('CAM_BACK', np.pi)):
+        path = tmp_path / f'{camera}.png'
+        cv2.imwrite(str(path), generator.randint(0, 255, (height, width, 3), np.uint8))
+        cosine, sine = np.cos(angle), np.sin(angle)
+        forward, left = np.array([cosine, sine, 0]), np.array([-sine, cosine, 0])
+        lidar2cam = np.eye(4)
+        lidar2cam[:3, :3] = np.stack([-left, [0, 0, -1], forward])
+        lidar2cam[:3, 3] = (0.1, -0.3, -0.5)
+        images[camera] = {
+            'img_path': str(path),
+            'cam2img': [[126.6, 0, 81.6], [0, 126.6, 49.1], [0, 0, 1]],
+            'lidar2cam': lidar2cam.tolist(),
+            'height': height,
+            'width': width,
+        }
+    return {'images': images, 'token': 'the-token', 'sample_idx': 0}
