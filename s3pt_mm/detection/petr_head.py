@@ -1,0 +1,306 @@
+"""PETR's head: queries from 3D reference points meet image tokens that know where they look.
+
+The network; targets and losses are in :mod:`~s3pt_mm.detection.petr_loss`. Tokens are kept
+(B, tokens, C) throughout, so the 1 x 1 convolutions of the original are matrix products here; their
+weights keep the convolutions' names and shapes, which the published checkpoint has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmdet.models.layers import inverse_sigmoid
+from mmdet3d.registry import MODELS, TASK_UTILS
+from mmdet3d.structures import Det3DDataSample, LiDARInstance3DBoxes
+from mmengine.model import BaseModule, ModuleDict, bias_init_with_prob
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from .box_coder import CODE_SIZE
+from .petr_loss import SetLoss
+from .position_embedding import (
+    FrustumCache,
+    depth_bins,
+    reference_embedding,
+    sine_embedding,
+    stack_lidar2img,
+    view_positions,
+)
+
+
+def pointwise(layer: nn.Conv2d, tokens: Tensor) -> Tensor:
+    """A 1 x 1 convolution on (..., C) tokens."""
+    return F.linear(tokens, layer.weight.flatten(1), layer.bias)
+
+
+def padding_of_tokens(
+    metas: Sequence[Mapping], num_views: int, image_size: tuple[int, int], size: tuple[int, int]
+) -> np.ndarray:
+    """Which tokens lie in padding.
+
+    Args:
+        metas: Of each sample, ``img_shape``: (height, width) of its images, or one pair a view.
+        num_views: V.
+        image_size: (height, width) after padding, pixels.
+        size: (h, w) of the feature map.
+
+    Returns:
+        (B, V, h, w) bool, True where a token's first pixel is padding.
+
+    Raises:
+        ValueError: An image is larger than what the model received.
+    """
+    rows, columns = (np.arange(n) * length // n for n, length in zip(size, image_size))
+    padding = np.empty((len(metas), num_views, *size), bool)
+    for b, meta in enumerate(metas):
+        shapes = np.asarray([tuple(s)[:2] for s in np.atleast_2d(meta['img_shape'])], int)
+        if (shapes > image_size).any() or len(shapes) not in (1, num_views):
+            raise ValueError(
+                f'sample {meta.get("token", b)}: img_shape {shapes.tolist()} does not fit '
+                f'{num_views} images of {tuple(image_size)}; the calibration belongs to images of '
+                'another size'
+            )
+        for v in range(num_views):
+            height, width = shapes[v % len(shapes)]
+            padding[b, v] = (rows >= height)[:, None] | (columns >= width)
+    return padding
+
+
+@MODELS.register_module()
+class S3PTPETRHead(BaseModule):
+    """Detection head of PETR (arXiv 2203.05625).
+
+    Args:
+        num_classes: Classes, without background.
+        in_channels: Channels of the feature map.
+        embed_dims: Hidden width C; supplement, Table 4: 384 for ViT-S, 768 for ViT-B.
+        num_query: Queries; Table 4: 900.
+        pc_range: (x0, y0, z0, x1, y1, z1), metres: where reference points and boxes lie.
+        position_range: The same of the frustum points' box.
+        depth_num: Depths of each ray.
+        depth_start: First depth, metres.
+        decoder: Config of the decoder, without ``embed_dims``.
+        bbox_coder: Config of the box coder.
+        assigner: Config of the assigner.
+        loss_cls: Config of the classification loss, with sigmoid.
+        loss_bbox: Config of the regression loss.
+        code_weights: Ten weights of the code in the regression loss.
+        num_fcs: Hidden layers of each branch.
+        cache_size: Calibrations whose frustum points are kept.
+        init_cfg: mmengine's.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        in_channels: int,
+        pc_range: Sequence[float],
+        bbox_coder: dict,
+        assigner: dict,
+        loss_cls: dict,
+        loss_bbox: dict,
+        embed_dims: int = 256,
+        num_query: int = 900,
+        position_range: Sequence[float] = (-61.2, -61.2, -10.0, 61.2, 61.2, 10.0),
+        depth_num: int = 64,
+        depth_start: float = 1.0,
+        decoder: dict | None = None,
+        code_weights: Sequence[float] = (1, 1, 1, 1, 1, 1, 1, 1, 0.2, 0.2),
+        num_fcs: int = 2,
+        cache_size: int = 16,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        if embed_dims % 4:
+            raise ValueError(f'embed_dims must be a multiple of 4, got {embed_dims}')
+        self.num_feats = embed_dims // 2
+        self.embed_dims = embed_dims
+        self.register_buffer('code_weights', torch.tensor(code_weights, dtype=torch.float32))
+        self.pc_range = tuple(pc_range)
+        self.frustums = FrustumCache(
+            depths=depth_bins(depth_num, depth_start, position_range[3]),
+            position_range=position_range,
+            max_entries=cache_size,
+        )
+        self.bbox_coder = TASK_UTILS.build(bbox_coder)
+        self.criterion = SetLoss(
+            num_classes=num_classes, assigner=assigner, loss_cls=loss_cls, loss_bbox=loss_bbox
+        )
+
+        def mlp(inputs: int, hidden: int) -> nn.Sequential:
+            return nn.Sequential(
+                nn.Conv2d(inputs, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, embed_dims, 1)
+            )
+
+        self.input_proj = nn.Conv2d(in_channels, embed_dims, 1)
+        self.position_encoder = mlp(3 * depth_num, 4 * embed_dims)
+        self.adapt_pos3d = mlp(3 * self.num_feats, 4 * embed_dims)
+        self.reference_points = nn.Embedding(num_query, 3)
+        self.query_embedding = nn.Sequential(
+            nn.Linear(3 * self.num_feats, embed_dims), nn.ReLU(), nn.Linear(embed_dims, embed_dims)
+        )
+        decoder = dict(type='mmdet3d.S3PTPETRDecoder', embed_dims=embed_dims) | (decoder or {})
+        self.transformer = ModuleDict(dict(decoder=MODELS.build(decoder)))
+        layers = self.transformer['decoder'].num_layers
+        # One branch serves every layer; the published checkpoint names it once for each.
+        self.cls_branches = nn.ModuleList([self._cls_branch(num_classes, num_fcs)] * layers)
+        self.reg_branches = nn.ModuleList([self._reg_branch(num_fcs)] * layers)
+
+    def _cls_branch(self, num_classes: int, num_fcs: int) -> nn.Sequential:
+        width = self.embed_dims
+        layers: list[nn.Module] = []
+        for _ in range(num_fcs):
+            layers += [nn.Linear(width, width), nn.LayerNorm(width), nn.ReLU(inplace=True)]
+        return nn.Sequential(*layers, nn.Linear(width, num_classes))
+
+    def _reg_branch(self, num_fcs: int) -> nn.Sequential:
+        width = self.embed_dims
+        layers: list[nn.Module] = []
+        for _ in range(num_fcs):
+            layers += [nn.Linear(width, width), nn.ReLU(inplace=True)]
+        return nn.Sequential(*layers, nn.Linear(width, CODE_SIZE))
+
+    def init_weights(self) -> None:
+        """Reference points uniform in the range, class scores at 1 %; the decoder's as in DETR."""
+        super().init_weights()
+        nn.init.uniform_(self.reference_points.weight, 0, 1)
+        nn.init.constant_(self.cls_branches[0][-1].bias, bias_init_with_prob(0.01))
+
+    def position_embedding(
+        self,
+        metas: Sequence[Mapping],
+        num_views: int,
+        size: tuple[int, int],
+        padding: Tensor | None = None,
+    ) -> Tensor:
+        """3D and multi-view embedding of the image tokens.
+
+        Args:
+            metas: Of each sample, ``lidar2img`` and ``pad_shape``.
+            num_views: V.
+            size: (h, w) of the feature map.
+            padding: (B, V, h, w) bool; None: no token is padding.
+
+        Returns:
+            (B, V h w, C).
+        """
+        return self.frustum_embedding(metas, num_views, size)[0] + self.view_embedding(
+            num_views, size, padding
+        )
+
+    def frustum_embedding(
+        self, metas: Sequence[Mapping], num_views: int, size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """3D position embedding (B, V h w, C), and its mask (B, V, h, w); see `FrustumCache`."""
+        device = self.code_weights.device
+        volumes, masks = zip(
+            *(
+                self.frustums.lookup(matrices, tuple(meta['pad_shape'][:2]), size, device)
+                for meta, matrices in zip(metas, stack_lidar2img(metas, num_views))
+            )
+        )
+        first, _, second = self.position_encoder
+        hidden = F.relu(pointwise(first, torch.stack(volumes)), inplace=True)
+        return pointwise(second, hidden), torch.stack(masks)
+
+    def view_embedding(
+        self, num_views: int, size: tuple[int, int], padding: Tensor | None = None
+    ) -> Tensor:
+        """Sine embedding of (view, row, column) through its MLP, (B or 1, V h w, C).
+
+        Without padding the three numbers do not depend on each other, so the first layer acts on
+        V + h + w vectors, whose sums it gives for all V h w tokens.
+        """
+        first, _, second = self.adapt_pos3d
+        weight = first.weight.flatten(1)
+        if padding is None:
+            hidden = first.bias
+            for axis, length in enumerate((num_views, *size)):
+                values = view_positions(torch.ones(length, device=weight.device), 0)
+                part = weight[:, axis * self.num_feats : (axis + 1) * self.num_feats]
+                shape = [1, 1, 1, -1]
+                shape[axis] = length
+                embedding = sine_embedding(values, self.num_feats, interleave=False)
+                hidden = hidden + F.linear(embedding, part).view(shape)
+            hidden = hidden[None]
+        else:
+            valid = (~padding).float()
+            parts = [
+                sine_embedding(view_positions(valid, axis), self.num_feats, interleave=False)
+                for axis in (1, 2, 3)
+            ]
+            hidden = pointwise(first, torch.cat(parts, -1))
+        return pointwise(second, F.relu(hidden).flatten(1, 3))
+
+    def forward(self, feature: Tensor, metas: Sequence[Mapping]) -> dict[str, Tensor]:
+        """Scores and codes of all queries after each decoder layer.
+
+        Args:
+            feature: (B, V, in_channels, h, w).
+            metas: Of each sample, ``lidar2img`` (V, 4, 4), ``img_shape`` and ``pad_shape``.
+
+        Returns:
+            ``all_cls_scores`` (layers, B, Q, classes), logits; ``all_bbox_preds``
+            (layers, B, Q, 10), codes in metres, see :mod:`~s3pt_mm.detection.box_coder`.
+        """
+        num_views, size = feature.shape[1], tuple(feature.shape[-2:])
+        image_size = tuple(metas[0]['pad_shape'][:2])
+        mask = padding_of_tokens(metas, num_views, image_size, size)
+        padding = torch.from_numpy(mask).to(feature.device) if mask.any() else None
+
+        tokens = pointwise(self.input_proj, feature.permute(0, 1, 3, 4, 2).flatten(1, 3))
+        keys = tokens + self.position_embedding(metas, num_views, size, padding)
+        points = self.reference_points.weight
+        queries = self.query_embedding(reference_embedding(points, self.num_feats))
+        outputs = self.transformer['decoder'](
+            queries.expand(len(feature), -1, -1),
+            keys,
+            tokens,
+            None if padding is None else padding.flatten(1),
+        )
+        scores = self.cls_branches[0](outputs).float()
+        codes = self.reg_branches[0](outputs).float()
+        return dict(all_cls_scores=scores, all_bbox_preds=self._place(codes, points))
+
+    def _place(self, codes: Tensor, points: Tensor) -> Tensor:
+        """Moves the centres of codes from offsets at reference points to metres."""
+        low, high = codes.new_tensor(self.pc_range).view(2, 3)
+        offsets = torch.cat((codes[..., :2], codes[..., 4:5]), -1)
+        centre = (offsets + inverse_sigmoid(points)).sigmoid() * (high - low) + low
+        return torch.cat((centre[..., :2], codes[..., 2:4], centre[..., 2:], codes[..., 5:]), -1)
+
+    def loss(self, feature: Tensor, data_samples: Sequence[Det3DDataSample]) -> dict[str, Tensor]:
+        """Losses of a batch; see :meth:`forward` and :class:`SetLoss`."""
+        outputs = self(feature, [sample.metainfo for sample in data_samples])
+        instances = [sample.gt_instances_3d for sample in data_samples]
+        return self.criterion(**outputs, instances=instances, code_weights=self.code_weights)
+
+    @torch.no_grad()
+    def predict(
+        self, feature: Tensor, data_samples: Sequence[Det3DDataSample]
+    ) -> list[InstanceData]:
+        """Boxes of each sample.
+
+        Args:
+            feature: (B, V, in_channels, h, w).
+            data_samples: Their metainfo; see :meth:`forward`.
+
+        Returns:
+            Of each sample, ``bboxes_3d`` (LiDAR boxes with velocity, z at the bottom as mmdet3d
+            has it), ``scores_3d`` and ``labels_3d``, best first.
+        """
+        metas = [sample.metainfo for sample in data_samples]
+        outputs = self(feature, metas)
+        results = []
+        for index, meta in enumerate(metas):
+            boxes, scores, labels = self.bbox_coder.decode(
+                outputs['all_cls_scores'][-1, index], outputs['all_bbox_preds'][-1, index]
+            )
+            box_type = meta.get('box_type_3d', LiDARInstance3DBoxes)
+            boxes = box_type(boxes, box_dim=boxes.shape[-1], origin=(0.5, 0.5, 0.5))
+            results.append(InstanceData(bboxes_3d=boxes, scores_3d=scores, labels_3d=labels))
+        return results
