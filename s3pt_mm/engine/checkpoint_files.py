@@ -127,11 +127,15 @@ def remove(path: Path) -> None:
 def write_text_atomically(path: Path, text: str) -> None:
     """Replaces a small text file so that a reader sees the old or the new one."""
     temporary = temporary_path(path)
-    with open(temporary, 'w', encoding='utf-8') as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, 'w', encoding='utf-8') as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _write_checksum(path: Path, note: str, digests: list[str]) -> None:

@@ -123,7 +123,7 @@ class SafeCheckpointHook(CheckpointHook):
         self._loaded = None
         self._last_save = time.monotonic()
         if dist.is_main_process():
-            for leftover in Path(self.out_dir).glob('.*.pth.tmp'):
+            for leftover in Path(self.out_dir).glob('.*.pth*.tmp'):
                 leftover.unlink()
         if threading.current_thread() is threading.main_thread():
             for number in self.signals:
