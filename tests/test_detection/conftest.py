@@ -11,6 +11,8 @@ import pytest
 
 from s3pt_mm.datasets.nuscenes_infos import create_infos
 
+from .fake_tables import VERSION, write_fake_tables
+
 IMAGE_SIZE = (90, 160)  # height, width: nuScenes' shape at a tenth
 
 
@@ -44,3 +46,11 @@ def surround_results(tmp_path: Path) -> dict[str, Any]:
             'width': width,
         }
     return {'images': images, 'token': 'the-token', 'sample_idx': 0}
+
+
+@pytest.fixture(scope='session')
+def fake_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Root of tables without sensor files, with info files beside them; see ``fake_tables``."""
+    root = write_fake_tables(tmp_path_factory.mktemp('fake') / 'nuscenes')
+    create_infos(root=root, version=VERSION, out_dir=root, workers=1)
+    return root
