@@ -43,7 +43,12 @@ def load(path: Path) -> dict[str, np.ndarray]:
         return {name: arrays[name] for name in arrays.files}
 
 
-def compare(actual: Mapping[str, object], wanted: Mapping[str, np.ndarray], rtol: float = 1e-4, atol: float = 1e-5) -> None:
+def compare(
+    actual: Mapping[str, object],
+    wanted: Mapping[str, np.ndarray],
+    rtol: float = 1e-4,
+    atol: float = 1e-5,
+) -> None:
     """All arrays of ``actual`` against those of the same names; booleans and integers exactly."""
     for name, value in actual.items():
         value = np.asarray(value)
@@ -54,7 +59,9 @@ def compare(actual: Mapping[str, object], wanted: Mapping[str, np.ndarray], rtol
             np.testing.assert_allclose(value, wanted[name], rtol=rtol, atol=atol, err_msg=name)
 
 
-def assert_detects_shift(actual: Mapping[str, object], wanted: Mapping[str, np.ndarray], **tolerances: float) -> None:
+def assert_detects_shift(
+    actual: Mapping[str, object], wanted: Mapping[str, np.ndarray], **tolerances: float
+) -> None:
     """The comparison is worth something: any float array of it shifted by 1 % must fail."""
     for name in actual:
         if wanted[name].dtype.kind != 'f':

@@ -142,7 +142,9 @@ class CrIBo(TeacherStudent):
             offset = sum(sizes[: distributed.rank()])
             neighbours = self.find_neighbours(teacher_objects, everybody, offset)
             counts = [int(near.consistent.sum()) for near in neighbours]
-            global_counts = distributed.sum_over_ranks(torch.tensor(counts, device=everybody.device))
+            global_counts = distributed.sum_over_ranks(
+                torch.tensor(counts, device=everybody.device)
+            )
             weight = teacher_head.object_prototypes.weight()
             teacher = teacher_head.object_prototypes.logits(
                 teacher_head(teacher_objects.flatten(0, 1)), self.teacher_temperature, weight

@@ -17,7 +17,9 @@ class DINO(TeacherStudent):
     ``S3PTDINO``, since mmpretrain's projects claim ``DINO``.
     """
 
-    def loss(self, inputs: list[Tensor], data_samples: list | None = None, **kwargs) -> dict[str, Tensor]:
+    def loss(
+        self, inputs: list[Tensor], data_samples: list | None = None, **kwargs
+    ) -> dict[str, Tensor]:
         """One step's losses.
 
         Args:

@@ -115,7 +115,9 @@ def cluster_joint_views(
     if positions.shape != (batch, num_tokens, 2):
         raise ValueError(f'positions are {tuple(positions.shape)}, tokens {tuple(tokens.shape)}')
     if first_tokens.shape != (batch, clusters):
-        raise ValueError(f'first_tokens are {tuple(first_tokens.shape)}, expected {(batch, clusters)}')
+        raise ValueError(
+            f'first_tokens are {tuple(first_tokens.shape)}, expected {(batch, clusters)}'
+        )
 
     with torch.autocast(tokens.device.type, enabled=False):
         real = tokens.dtype if tokens.dtype == torch.float64 else torch.float32
@@ -125,7 +127,9 @@ def cluster_joint_views(
             terms.append(_DepthTerm(depths.to(real), has_depth, config))
         # Round 1 knows one member a cluster: the token that was drawn. K stands for no cluster.
         labels = first_tokens.new_full((batch, num_tokens), clusters)
-        labels.scatter_(1, first_tokens, torch.arange(clusters, device=labels.device).expand(batch, -1))
+        labels.scatter_(
+            1, first_tokens, torch.arange(clusters, device=labels.device).expand(batch, -1)
+        )
         centroids = tokens.gather(1, first_tokens[:, :, None].expand(-1, -1, tokens.shape[2]))
         prior = tokens.new_full((batch, clusters), 1 / clusters)
         for _ in range(config.rounds):

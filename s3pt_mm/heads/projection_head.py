@@ -110,4 +110,6 @@ class ProjectionHead(BaseModule):
 
     def prototype_layers(self) -> list[Prototypes]:
         """The prototype layers that exist, image level first."""
-        return [layer for layer in (self.image_prototypes, self.object_prototypes) if layer is not None]
+        return [
+            layer for layer in (self.image_prototypes, self.object_prototypes) if layer is not None
+        ]

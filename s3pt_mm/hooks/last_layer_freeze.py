@@ -29,7 +29,9 @@ class LastLayerFreezeHook(Hook):
         self.epochs = epochs
         self.iterations = iterations
 
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
+    ) -> None:
         frozen = runner.epoch < self.epochs or runner.iter < self.iterations
         for layer in unwrap(runner.model).student['head'].prototype_layers():
             layer.frozen = frozen

@@ -50,7 +50,9 @@ class MethodScheduleHook(Hook):
             if not hasattr(model, name):
                 raise AttributeError(f'MethodScheduleHook: {type(model).__name__} has no {name!r}')
 
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
+    ) -> None:
         # Every iteration, not every epoch: a run may resume in the middle of one.
         model = unwrap(runner.model)
         model.epoch = runner.epoch

@@ -39,7 +39,11 @@ class TeacherUpdateHook(Hook):
         return self.end - (self.end - self.start) * cosine
 
     def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: dict | None = None,
     ) -> None:
         momentum = self.momentum(runner.iter, runner.max_iters)
         runner.message_hub.update_scalar('train/teacher_momentum', momentum)

@@ -20,11 +20,17 @@ class TrainingLogHook(Hook):
         self._last = time.perf_counter()
 
     def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: dict | None = None,
     ) -> None:
         now = time.perf_counter()
         images = len(data_batch['data_samples']) * get_world_size()
-        runner.message_hub.update_scalar('train/images_per_second', images / max(now - self._last, 1e-9))
+        runner.message_hub.update_scalar(
+            'train/images_per_second', images / max(now - self._last, 1e-9)
+        )
         self._last = now
         decay = max(group['weight_decay'] for group in runner.optim_wrapper.param_groups)
         runner.message_hub.update_scalar('train/weight_decay', decay)

@@ -168,7 +168,9 @@ class _Gradients:
     def __init__(self, features: Tensor, weight: Tensor, bias: Tensor | None, total: torch.dtype):
         self.features = torch.zeros_like(features, dtype=total)
         self.weight = torch.zeros_like(weight, dtype=total)
-        self.bias = torch.zeros(0 if bias is None else len(weight), dtype=total, device=weight.device)
+        self.bias = torch.zeros(
+            0 if bias is None else len(weight), dtype=total, device=weight.device
+        )
         self.like = (features.dtype, weight.dtype)
 
     def add(
@@ -233,9 +235,7 @@ class _SlicePlan:
         return local, self.coefficients[first:last].to(probabilities.dtype), probabilities
 
 
-def log_mean_probability(
-    logits: PrototypeLogits, *, slice_rows: int = 64
-) -> tuple[Tensor, Tensor]:
+def log_mean_probability(logits: PrototypeLogits, *, slice_rows: int = 64) -> tuple[Tensor, Tensor]:
     """``log sum_rows softmax(logits)`` in slices, for centring in probability space.
 
     A logsumexp of log-softmax, so that a prototype no row chooses gives a large negative number
@@ -253,7 +253,9 @@ def log_mean_probability(
     weight = logits.weight.detach().to(_product_dtype(rows))
     total = rows.new_full((len(weight),), -torch.inf, dtype=_accumulation_dtype(rows))
     for begin in range(0, len(rows), slice_rows):
-        dense = _slice_logits(rows[begin : begin + slice_rows], weight, logits.temperature, logits.bias)
+        dense = _slice_logits(
+            rows[begin : begin + slice_rows], weight, logits.temperature, logits.bias
+        )
         dense.sub_(torch.logsumexp(dense, dim=1, keepdim=True))
         total = torch.logaddexp(total, torch.logsumexp(dense, dim=0))
     return total, torch.tensor(float(len(rows)), device=rows.device, dtype=total.dtype)

@@ -95,7 +95,9 @@ class ObjectQueue(nn.Module):
         per_image = per_image[: self.num_images].to(self.counts)
         kept = int(per_image.sum())
         if len(view1) != len(view2) or kept > len(view1):
-            raise ValueError(f'{len(view1)} and {len(view2)} objects pushed for counts of sum {kept}')
+            raise ValueError(
+                f'{len(view1)} and {len(view2)} objects pushed for counts of sum {kept}'
+            )
         if len(per_image) and int(per_image.max()) > self.max_objects_per_image:
             raise ValueError(
                 f'an image has {int(per_image.max())} objects, the queue has room for '

@@ -47,7 +47,9 @@ class PretrainOptimConstructor(DefaultOptimWrapperConstructor):
             raise ValueError(f"paramwise_cfg.clip must be 'global' or 'each_tensor', got {clip!r}")
         unknown = set(self.paramwise_cfg) - {'clip'}
         if unknown:
-            raise ValueError(f'PretrainOptimConstructor does not know paramwise_cfg {sorted(unknown)}')
+            raise ValueError(
+                f'PretrainOptimConstructor does not know paramwise_cfg {sorted(unknown)}'
+            )
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         # The base class builds groups only where paramwise_cfg is not empty.
