@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from mmpretrain.datasets.transforms import PackInputs
@@ -32,6 +33,8 @@ class PackViews(PackInputs):
         for key in FIELDS:
             if key in results:
                 results[key] = torch.from_numpy(np.asarray(results[key]))
+        # Far faster than PackInputs' own transpose; it passes tensors through.
+        results['img'] = [torch.from_numpy(np.stack(cv2.split(view))) for view in results['img']]
         results['sample_idx'] = int(
             results['sample_idx']
         )  # a KeyedIndex would drag its key through the collate

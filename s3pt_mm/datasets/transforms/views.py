@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -54,8 +55,8 @@ def draw_box(
 def resize(crop: np.ndarray, size: int) -> np.ndarray:
     """Bicubic, antialiased, (h, w, 3) -> (size, size, 3) uint8; Pillow's within rounding."""
     pixels = torch.from_numpy(np.ascontiguousarray(crop)).permute(2, 0, 1)[None]
-    resized = F.interpolate(pixels, size=(size, size), mode='bicubic', antialias=True)
-    return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
+    planes = F.interpolate(pixels, size=(size, size), mode='bicubic', antialias=True)[0].numpy()
+    return cv2.merge(list(planes))  # far faster than NumPy's transpose
 
 
 @TRANSFORMS.register_module()
