@@ -150,12 +150,20 @@ class CrIBo(TeacherStudent):
                 teacher_head(teacher_objects.flatten(0, 1)), self.teacher_temperature, weight
             )
             shift = self.object_center.shift(self.teacher_temperature)
+            log_sum = torch.full_like(self.object_center.value, -torch.inf)
+            by_product = log_sum if self.object_center.space == 'probability' else None
             targets = [
-                cross_view_target(teacher, shift, global_objects=sum(sizes), ranks=ranks),
+                cross_view_target(
+                    teacher,
+                    shift,
+                    global_objects=sum(sizes),
+                    ranks=ranks,
+                    log_probability_sum=by_product,
+                ),
                 self._cross_image_target(neighbours, weight, shift, global_counts.tolist(), ranks),
             ]
         loss, terms = sliced_cross_entropy(student, targets, slice_rows=self.slice_rows)
-        self.object_center.update(teacher, slice_rows=self.slice_rows)
+        self.object_center.update(teacher, log_sum=by_product)
         self.queue.push(*everybody, distributed.gather_ragged(per_image)[0])
         # Both terms share one pass over the student's logits: the first carries the gradient.
         return dict(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Iterator
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from s3pt_mm import distributed
 from s3pt_mm.heads import ProjectionHead
-from s3pt_mm.losses import Center, PrototypeLogits, image_targets, sliced_cross_entropy
+from s3pt_mm.losses import Center, image_target, sliced_cross_entropy
 
 
 class TeacherStudent(BaseSelfSupervisor):
@@ -120,43 +121,47 @@ class TeacherStudent(BaseSelfSupervisor):
             teacher_classes: (2 B, d) class tokens of the global views, view-major.
             num_crops: Crops that the student saw.
         """
-        batch = len(teacher_classes) // 2
-        projected = self.student['head'](student_classes)
-        projected = projected.unflatten(0, (num_crops, batch)).transpose(0, 1).flatten(0, 1)
-        student = self.student['head'].image_prototypes.logits(projected, self.student_temperature)
+        student = self.student['head'].image_prototypes.logits(
+            self.student['head'](student_classes), self.student_temperature
+        )
         with torch.no_grad():
             teacher_head = self.teacher['head']
             teacher = teacher_head.image_prototypes.logits(
                 teacher_head(teacher_classes), self.teacher_temperature
             )
-            shift = self.image_center.shift(self.teacher_temperature)
-            health = teacher_health(teacher, shift)
-            count = distributed.sum_over_ranks(torch.tensor(float(batch), device=shift.device))
-        target = image_targets(
-            teacher,
-            shift,
-            num_crops=num_crops,
-            global_batch=int(count),
-            ranks=distributed.world_size(),
-        )
+            # Two rows an image: these logits may exist as a whole, and everything reads them once.
+            logits = teacher.dense()
+            log_p = torch.log_softmax(
+                logits - self.image_center.shift(self.teacher_temperature), dim=1
+            )
+            batch = torch.tensor(len(log_p) / 2, device=log_p.device)
+            target = image_target(
+                log_p.exp(),
+                num_crops=num_crops,
+                global_batch=int(distributed.sum_over_ranks(batch)),
+                ranks=distributed.world_size(),
+            )
+            self.image_center.update(
+                teacher, log_sum=torch.logsumexp(torch.log_softmax(logits, dim=1), dim=0)
+            )
         loss = sliced_cross_entropy(student, [target], slice_rows=self.slice_rows).loss
-        self.image_center.update(teacher, slice_rows=self.slice_rows)
-        return dict(loss_image=distributed.global_value(loss), **health)
+        return dict(loss_image=distributed.global_value(loss), **teacher_health(log_p))
 
 
-def teacher_health(teacher: PrototypeLogits, shift: Tensor) -> dict[str, Tensor]:
+def teacher_health(log_p: Tensor) -> dict[str, Tensor]:
     """How peaked and how diverse the teacher's image-level targets are; collapse shows here.
+
+    Args:
+        log_p: (n, P) log-probabilities of the targets.
 
     Returns:
         ``teacher_entropy``: mean entropy of a target, nats; log P when uniform, 0 when one-hot.
         ``teacher_kl_uniform``: KL of the batch-mean target to the uniform distribution, nats; log P
         when all images choose one prototype, 0 when the teacher is uniform.
     """
-    log_p = torch.log_softmax(teacher.dense() - shift, dim=1)
     p = log_p.exp()
     mean = p.mean(0)
-    uniform = torch.log(torch.tensor(float(p.shape[1]), device=p.device))
     return dict(
         teacher_entropy=-(p * log_p).sum(1).mean(),
-        teacher_kl_uniform=uniform + torch.special.xlogy(mean, mean).sum(),
+        teacher_kl_uniform=math.log(p.shape[1]) + torch.special.xlogy(mean, mean).sum(),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,7 +35,8 @@ class KnnProbeHook(Hook):
     """Dense k-NN mIoU of the teacher on a small labelled split, before training and every n epochs.
 
     Runs on rank 0; trains nothing and draws nothing from the global random generators. Figures go to
-    the log, to the visualiser's backends (``knn/mIoU``) and to ``history``.
+    the log, to the visualiser's backends (``knn/mIoU``) and, with every class, to
+    ``<work_dir>/knn_probe.json``, which a resumed run continues.
 
     Args:
         train: Arguments of ``LabelledImages.from_nuimages`` for the memory (``ann_file``,
@@ -73,6 +76,11 @@ class KnnProbeHook(Hook):
         self._images: tuple[LabelledImages, LabelledImages] | None = None
 
     def before_train(self, runner: Runner) -> None:
+        self._file = Path(runner.work_dir) / 'knn_probe.json'
+        if runner.iter and self._file.is_file():
+            # Probes after the checkpoint that this run resumes from will be made again.
+            known = json.loads(self._file.read_text())
+            self.history = [point for point in known if point['iteration'] <= runner.iter]
         if self.at_start and runner.iter == 0:
             self.probe(runner)
 
@@ -92,8 +100,11 @@ class KnnProbeHook(Hook):
             result = evaluate_dense_knn(
                 feature_map_of(backbone), *self._images, device=device, **self.settings
             )
-        result = dict(result, iteration=runner.iter + (runner.iter > 0))
+        result = dict(result, iteration=runner.iter)
         self.history.append(result)
+        temporary = self._file.with_suffix('.tmp')
+        temporary.write_text(json.dumps(self.history, indent=1))
+        temporary.replace(self._file)
         runner.visualizer.add_scalar('knn/mIoU', result['mIoU'], step=result['iteration'])
         runner.logger.info(
             f'k-NN probe at iteration {result["iteration"]}: mIoU {result["mIoU"]:.4f}'

@@ -1,7 +1,7 @@
 """Losses: tensors in, scalars out."""
 
 from s3pt_mm.losses.centering import Center
-from s3pt_mm.losses.image_loss import image_targets
+from s3pt_mm.losses.image_loss import image_target
 from s3pt_mm.losses.object_loss import cross_image_target, cross_view_target
 from s3pt_mm.losses.sliced_cross_entropy import (
     CrossEntropy,
@@ -18,7 +18,7 @@ __all__ = [
     'Target',
     'cross_image_target',
     'cross_view_target',
-    'image_targets',
+    'image_target',
     'sliced_cross_entropy',
     'vmf_log_normalizer',
 ]

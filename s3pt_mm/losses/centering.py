@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from s3pt_mm.distributed import logaddexp_over_ranks, sum_over_ranks
-from s3pt_mm.losses.sliced_cross_entropy import PrototypeLogits, log_mean_probability
+from s3pt_mm.losses.sliced_cross_entropy import PrototypeLogits, log_probability_sum
 
 
 class Center(nn.Module):
@@ -45,19 +45,27 @@ class Center(nn.Module):
         return self.value / temperature if self.space == 'logit' else self.value
 
     @torch.no_grad()
-    def update(self, logits: PrototypeLogits, *, slice_rows: int = 64) -> None:
-        """Move the centre towards this step's rows; a collective: every rank calls it once."""
+    def update(
+        self, logits: PrototypeLogits, *, log_sum: Tensor | None = None, slice_rows: int = 64
+    ) -> None:
+        """Move the centre towards this step's rows; a collective: every rank calls it once.
+
+        Args:
+            logits: This rank's teacher rows, without the centre.
+            log_sum: (P,) :func:`log_probability_sum` of them where somebody has formed it already;
+                only a centre in probability space looks at it.
+            slice_rows: Rows whose logits exist at a time.
+        """
         rows = logits.features
+        count = sum_over_ranks(rows.new_full((), len(rows)).double())
         if self.space == 'logit':
-            packed = torch.cat([rows.sum(0).double(), rows.new_full((1,), len(rows)).double()])
-            packed = sum_over_ranks(packed)
-            count = packed[-1]
+            # Logits are linear in the features: the mean logit is the mean feature's.
+            mean_row = sum_over_ranks(rows.sum(0).double()) / count.clamp_min(1)
             with torch.autocast(rows.device.type, enabled=False):
-                weight = logits.weight
-                mean = weight @ (packed[:-1] / count.clamp_min(1)).to(weight.dtype)
+                mean = logits.weight @ mean_row.to(logits.weight.dtype)
         else:
-            total, count = log_mean_probability(logits, slice_rows=slice_rows)
-            total, count = logaddexp_over_ranks(total), sum_over_ranks(count)
-            mean = total - torch.log(count.clamp_min(1))
+            if log_sum is None:
+                log_sum = log_probability_sum(logits, slice_rows=slice_rows)
+            mean = logaddexp_over_ranks(log_sum) - torch.log(count.clamp_min(1))
         moved = self.momentum * self.value + (1 - self.momentum) * mean.to(self.value.dtype)
         self.value.copy_(torch.where(count > 0, moved, self.value))

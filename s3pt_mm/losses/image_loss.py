@@ -5,21 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from s3pt_mm.losses.sliced_cross_entropy import PrototypeLogits, Target
+from s3pt_mm.losses.sliced_cross_entropy import Target
 
 
-def image_targets(
-    teacher: PrototypeLogits, center: Tensor, *, num_crops: int, global_batch: int, ranks: int = 1
-) -> Target:
+def image_target(teacher: Tensor, *, num_crops: int, global_batch: int, ranks: int = 1) -> Target:
     """Pair every student crop with every teacher global view but its own (DINO, eq. 3).
 
-    Student rows are image-major, row ``image * num_crops + crop``, so that the few teacher rows
-    which a slice of them needs are formed once; crops 0 and 1 are the global views that the
-    teacher sees too.
+    Student rows are crop-major, row ``crop * B + image``; crops 0 and 1 are the global views that
+    the teacher sees too.
 
     Args:
-        teacher: 2 B rows, view-major.
-        center: (P,) shift of the teacher's logits (:meth:`Center.shift`).
+        teacher: (2 B, P) centred and sharpened probabilities, view-major.
         num_crops: Crops of an image that the student sees, at least 2.
         global_batch: Images of this step over all ranks.
         ranks: World size; DDP averages gradients, hence the factor in the coefficients.
@@ -31,17 +27,17 @@ def image_targets(
     Raises:
         ValueError: If ``num_crops`` is below 2 or the teacher's rows are not two views.
     """
-    rows = len(teacher.features)
+    rows = len(teacher)
     if num_crops < 2 or rows % 2:
         raise ValueError(
             f'need two global views and at least 2 crops, got {rows} teacher rows, {num_crops} crops'
         )
-    batch, device = rows // 2, teacher.features.device
+    batch, device = rows // 2, teacher.device
     crop, view = torch.meshgrid(torch.arange(num_crops), torch.arange(2), indexing='ij')
     pairs = torch.stack([crop, view], dim=-1)[crop != view].to(device)
-    image = torch.arange(batch, device=device)[:, None]
-    student_rows = (image * num_crops + pairs[:, 0]).flatten()
-    teacher_rows = (pairs[:, 1] * batch + image).flatten()
+    image = torch.arange(batch, device=device)
+    student_rows = (pairs[:, :1] * batch + image).flatten()
+    teacher_rows = (pairs[:, 1:] * batch + image).flatten()
     weight = ranks / (len(pairs) * max(global_batch, 1))
     coefficients = torch.full((len(student_rows),), weight, device=device)
-    return Target(teacher, center, student_rows, coefficients, teacher_rows)
+    return Target(teacher, student_rows, coefficients, teacher_rows)

@@ -11,7 +11,12 @@ from s3pt_mm.losses.sliced_cross_entropy import PrototypeLogits, Target
 
 
 def cross_view_target(
-    teacher: PrototypeLogits, center: Tensor, *, global_objects: float, ranks: int = 1
+    teacher: PrototypeLogits,
+    center: Tensor,
+    *,
+    global_objects: float,
+    ranks: int = 1,
+    log_probability_sum: Tensor | None = None,
 ) -> Target:
     """The teacher's object of view a teaches the student's same object of view b, both ways.
 
@@ -21,6 +26,7 @@ def cross_view_target(
         center: (P,) shift of the teacher's logits.
         global_objects: n summed over ranks.
         ranks: World size.
+        log_probability_sum: Filled as a by-product (:class:`Target`).
 
     Returns:
         A target whose weighted sum is the mean of the two directions, each averaged over its objects.
@@ -29,7 +35,13 @@ def cross_view_target(
     other_view = replace(teacher, features=features.roll(len(features) // 2, dims=0))
     rows = torch.arange(len(features), device=features.device)
     coefficients = torch.full(rows.shape, ranks / (2 * max(global_objects, 1)), device=rows.device)
-    return Target(other_view, center, rows, coefficients)
+    return Target(
+        other_view,
+        rows,
+        coefficients,
+        center=center,
+        log_probability_sum=log_probability_sum,
+    )
 
 
 def cross_image_target(
@@ -63,4 +75,4 @@ def cross_image_target(
             for rows, count in zip((first, second), global_counts)
         ]
     )
-    return Target(teacher, center, torch.cat([first, second]), coefficients)
+    return Target(teacher, torch.cat([first, second]), coefficients, center=center)

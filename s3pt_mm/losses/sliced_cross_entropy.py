@@ -43,18 +43,31 @@ class Target:
     """Teacher rows and the student rows they teach.
 
     Args:
-        logits: m teacher rows in factored form, without the centre.
-        center: (P,) subtracted from the logits, in their units; None is zero.
-        student_rows: (t,) int64, the student row of each pair; ascending order keeps slices tight.
-        teacher_rows: (t,) int64, the teacher row of each pair; None pairs row i with row i.
+        teacher: m teacher rows: logits in factored form without the centre or, where the rows are
+            few, their (m, P) probabilities.
+        student_rows: (t,) int64, the student row of each pair.
         coefficients: (t,) weight of each pair's cross-entropy in the loss.
+        teacher_rows: (t,) int64, the teacher row of each pair; None pairs row i with row i.
+        center: (P,) subtracted from factored logits, in their units; None is zero.
+        log_probability_sum: (P,) of -inf that receives ``log sum_rows softmax(logits)``, what a
+            centre in probability space needs: a by-product where the logits would otherwise be
+            formed twice. For factored logits of which each row is used once.
     """
 
-    logits: PrototypeLogits
-    center: Tensor | None
+    teacher: PrototypeLogits | Tensor
     student_rows: Tensor
     coefficients: Tensor
     teacher_rows: Tensor | None = None
+    center: Tensor | None = None
+    log_probability_sum: Tensor | None = None
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.teacher.features if self.factored else self.teacher)
+
+    @property
+    def factored(self) -> bool:
+        return isinstance(self.teacher, PrototypeLogits)
 
 
 class CrossEntropy(NamedTuple):
@@ -94,8 +107,8 @@ def sliced_cross_entropy(
     if slice_rows < 1:
         raise ValueError(f'slice_rows must be at least 1, got {slice_rows}')
     for number, target in enumerate(targets):
-        rows = target.logits.features if target.teacher_rows is None else target.teacher_rows
-        lengths = [len(target.student_rows), len(target.coefficients), len(rows)]
+        pairs = target.num_rows if target.teacher_rows is None else len(target.teacher_rows)
+        lengths = [len(target.student_rows), len(target.coefficients), pairs]
         if len(set(lengths)) != 1:
             raise ValueError(
                 f'target {number}: student_rows, coefficients and teacher rows differ in length: {lengths}'
@@ -201,14 +214,12 @@ class _SlicePlan:
     """
 
     def __init__(self, target: Target, num_rows: int, slice_rows: int, product: torch.dtype):
-        self.logits = target.logits
-        self.weight = target.logits.weight.detach().to(product)
-        self.center = target.center
+        self.target = target
+        self.weight = target.teacher.weight.detach().to(product) if target.factored else None
         order = torch.argsort(target.student_rows, stable=True)
         self.student_rows = target.student_rows[order]
         self.teacher_rows = order if target.teacher_rows is None else target.teacher_rows[order]
         self.coefficients = target.coefficients[order]
-        self.shared = target.teacher_rows is not None
         device = self.student_rows.device
         self.aligned = len(self.student_rows) == num_rows and torch.equal(
             self.student_rows, torch.arange(num_rows, device=device)
@@ -221,44 +232,45 @@ class _SlicePlan:
         first, last = self.borders[piece], self.borders[piece + 1]
         if first == last:
             return None
-        teacher_rows, back = self.teacher_rows[first:last], None
-        if self.shared:  # one teacher row may teach many crops: form its logits once
-            teacher_rows, back = torch.unique(teacher_rows, return_inverse=True)
-        features = self.logits.features[teacher_rows].detach()
-        logits = _slice_logits(features, self.weight, self.logits.temperature, self.logits.bias)
-        if self.center is not None:
-            logits -= self.center
-        probabilities = logits.sub_(torch.logsumexp(logits, dim=1, keepdim=True)).exp_()
-        if back is not None:
-            probabilities = probabilities[back]
+        probabilities = self._probabilities(self.teacher_rows[first:last])
         local = slice(None) if self.aligned else self.student_rows[first:last] - begin
         return local, self.coefficients[first:last].to(probabilities.dtype), probabilities
 
+    def _probabilities(self, rows: Tensor) -> Tensor:
+        target = self.target
+        if not target.factored:
+            return target.teacher[rows]
+        teacher = target.teacher
+        features = teacher.features[rows].detach()
+        logits = _slice_logits(features, self.weight, teacher.temperature, teacher.bias)
+        if target.log_probability_sum is not None:
+            _accumulate_log_probability(target.log_probability_sum, logits)
+        if target.center is not None:
+            logits -= target.center
+        return logits.sub_(torch.logsumexp(logits, dim=1, keepdim=True)).exp_()
 
-def log_mean_probability(logits: PrototypeLogits, *, slice_rows: int = 64) -> tuple[Tensor, Tensor]:
-    """``log sum_rows softmax(logits)`` in slices, for centring in probability space.
+
+def _accumulate_log_probability(total: Tensor, logits: Tensor) -> None:
+    """``total <- log(exp(total) + sum_rows softmax(logits))`` for (s, P) logits, which stay."""
+    log_p = logits - torch.logsumexp(logits, dim=1, keepdim=True)
+    torch.logaddexp(total, torch.logsumexp(log_p, dim=0), out=total)
+
+
+def log_probability_sum(logits: PrototypeLogits, *, slice_rows: int = 64) -> Tensor:
+    """(P,) ``log sum_rows softmax(logits)`` in slices, for centring in probability space.
 
     A logsumexp of log-softmax, so that a prototype no row chooses gives a large negative number
-    and not -inf.
-
-    Args:
-        logits: n rows in factored form.
-        slice_rows: Rows whose logits exist at a time.
-
-    Returns:
-        (P,) log of the summed probabilities (-inf only if n = 0), and () the number of rows; ranks
-        combine them with a logaddexp and a sum before dividing.
+    and not -inf (all are -inf without any row).
     """
     rows = logits.features.detach()
     weight = logits.weight.detach().to(_product_dtype(rows))
     total = rows.new_full((len(weight),), -torch.inf, dtype=_accumulation_dtype(rows))
     for begin in range(0, len(rows), slice_rows):
-        dense = _slice_logits(
-            rows[begin : begin + slice_rows], weight, logits.temperature, logits.bias
+        piece = rows[begin : begin + slice_rows]
+        _accumulate_log_probability(
+            total, _slice_logits(piece, weight, logits.temperature, logits.bias)
         )
-        dense.sub_(torch.logsumexp(dense, dim=1, keepdim=True))
-        total = torch.logaddexp(total, torch.logsumexp(dense, dim=0))
-    return total, torch.tensor(float(len(rows)), device=rows.device, dtype=total.dtype)
+    return total
 
 
 def _slice_logits(rows: Tensor, weight: Tensor, temperature: float, bias: Tensor | None) -> Tensor:

@@ -12,9 +12,10 @@ from torch import Tensor
 from s3pt_mm.losses import (
     Center,
     PrototypeLogits,
+    Target,
     cross_image_target,
     cross_view_target,
-    image_targets,
+    image_target,
     sliced_cross_entropy,
     vmf_log_normalizer,
 )
@@ -26,14 +27,15 @@ def factored(logits: Tensor, temperature: float) -> PrototypeLogits:
     return PrototypeLogits(logits, torch.eye(logits.shape[1]), temperature)
 
 
+def centred_image_target(teacher: PrototypeLogits, shift: Tensor, crops: int) -> Target:
+    probabilities = torch.softmax(teacher.dense() - shift, dim=1)
+    return image_target(probabilities, num_crops=crops, global_batch=len(probabilities) // 2)
+
+
 def make_center(value: np.ndarray, momentum: float) -> Center:
     center = Center(value.size, space='logit', momentum=momentum)
     center.value.copy_(torch.from_numpy(value).flatten())
     return center
-
-
-def image_major(rows: Tensor, crops: int) -> Tensor:
-    return rows.unflatten(0, (crops, -1)).transpose(0, 1).flatten(0, 1)
 
 
 @pytest.mark.parametrize('slice_rows', [3, 64])
@@ -47,8 +49,8 @@ def test_cribo_losses(path: Path, slice_rows: int) -> None:
 
     center = make_center(case['center_before'], momentum)
     teacher = factored(arrays['teacher_cls_logits'], tau)
-    target = image_targets(teacher, center.shift(tau), num_crops=2, global_batch=len(teacher.features) // 2)
-    student = factored(image_major(arrays['student_cls_logits'], 2), student_tau)
+    target = centred_image_target(teacher, center.shift(tau), 2)
+    student = factored(arrays['student_cls_logits'], student_tau)
     actual = dict(loss_cls=sliced_cross_entropy(student, [target], **options).loss)
     center.update(teacher)
     actual['center_after'] = center.value[None]
@@ -87,10 +89,8 @@ def test_dino_multicrop(path: Path) -> None:
     logits = torch.from_numpy(case['student_logits']).requires_grad_()
     teacher = factored(torch.from_numpy(case['teacher_logits']), tau)
     center = make_center(case['center_before'], float(case['center_momentum']))
-    target = image_targets(
-        teacher, center.shift(tau), num_crops=crops, global_batch=len(teacher.features) // 2
-    )
-    student = factored(image_major(logits, crops), float(case['student_temp']))
+    target = centred_image_target(teacher, center.shift(tau), crops)
+    student = factored(logits, float(case['student_temp']))
     loss = sliced_cross_entropy(student, [target], slice_rows=7).loss
     loss.backward()
     center.update(teacher)

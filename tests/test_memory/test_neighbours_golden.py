@@ -22,7 +22,9 @@ def fill(case: dict[str, np.ndarray], dtype: str) -> ObjectQueue:
     held = int(counts.sum())
     # Three pushes, oldest images first: the ring has moved before anything is compared.
     borders = np.concatenate([[0], np.cumsum(counts.numpy())])
-    for images in (range(8, 12), range(3, 8), range(0, 3)) if len(counts) == 12 else (range(len(counts)),):
+    for images in (
+        (range(8, 12), range(3, 8), range(0, 3)) if len(counts) == 12 else (range(len(counts)),)
+    ):
         a, b = borders[images.start], borders[images.stop]
         queue.push(before[0, a:b], before[1, a:b], counts[images.start : images.stop])
     assert len(queue) == held

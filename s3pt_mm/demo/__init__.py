@@ -1,0 +1,1 @@
+"""The demo: ToyDrive, a short S3PT run, and a report to look at."""
