@@ -1,0 +1,121 @@
+"""n ranks equal one process with the same total batch: losses, centres, queues, gradients, weights."""
+
+import os
+import time
+
+import pytest
+import torch
+
+from tests.test_reliability.rank_training import IMAGES, train_steps
+from tests.test_reliability.ranks import RanksFailed, run_ranks
+
+TOLERANCE = dict(rtol=1e-5, atol=1e-5)
+EVERYBODY = [list(range(IMAGES))]
+LAYOUTS = {
+    'two_halves': [[0, 1, 2, 3], [4, 5, 6, 7]],
+    'dealt_in_turn': [[0, 2, 4, 6], [1, 3, 5, 7]],
+    'unequal': [[7, 0, 3, 5, 1], [6, 2, 4]],
+    'four_ranks': [[0, 4], [1, 5], [2, 6], [3, 7]],
+    'four_unequal': [[5], [1, 0, 3], [2, 6, 7], [4]],
+}
+
+
+def check(single, ranks):
+    names = set(single['losses'][0])
+    for rank in ranks:
+        for ours, theirs in zip(rank['losses'], single['losses'], strict=True):
+            for name in names:
+                if name.startswith('loss') or name == 'cycle_share':
+                    torch.testing.assert_close(ours[name], theirs[name], **TOLERANCE, msg=lambda m, n=name: f'{n}: {m}')
+        for ours, theirs in zip(rank['gradients'], single['gradients'], strict=True):
+            assert ours.keys() == theirs.keys()
+            for name in ours:
+                torch.testing.assert_close(ours[name], theirs[name], **TOLERANCE, msg=lambda m, n=name: f'{n}: {m}')
+        for name, value in single['state'].items():
+            if not name.startswith('queue.'):
+                torch.testing.assert_close(rank['state'][name], value, **TOLERANCE, msg=lambda m, n=name: f'{n}: {m}')
+    queues = [{n: v for n, v in rank['state'].items() if n.startswith('queue.')} for rank in ranks]
+    for queue in queues[1:]:
+        for name in queue:
+            assert torch.equal(queue[name], queues[0][name]), f'{name} differs between ranks'
+    if queues[0]:
+        # Ranks push in rank order, one process in batch order: the same objects, images permuted.
+        torch.testing.assert_close(contents(ranks[0]['state']), contents(single['state']), **TOLERANCE)
+        assert sorted(queues[0]['queue.counts'].tolist()) == sorted(single['state']['queue.counts'].tolist())
+
+
+def contents(state):
+    """Live object vectors of both views side by side, sorted."""
+    objects = state['queue.objects']
+    live = int(state['queue.head']) + torch.arange(int(state['queue.counts'].sum()))
+    rows = torch.cat(list(objects[:, live % objects.shape[1]]), dim=1)
+    return rows[torch.argsort(rows[:, 0])]
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+@pytest.mark.parametrize('algorithm', ['S3PTDINO', 'CrIBo', 'S3PT'])
+def test_ranks_equal_one_process(tmp_path, algorithm, layout):
+    single = train_steps(algorithm, EVERYBODY)
+    ranks = run_ranks(train_steps, len(LAYOUTS[layout]), tmp_path, algorithm, LAYOUTS[layout])
+    check(single, ranks)
+    if algorithm != 'S3PTDINO':
+        assert single['losses'][-1]['cycle_share'] > 0, 'the cross-image term was not exercised'
+        assert single['losses'][-1]['loss_cross_image'] > 0
+
+
+@pytest.mark.parametrize('algorithm', ['CrIBo', 'S3PT'])
+def test_a_rank_without_a_valid_object(tmp_path, algorithm):
+    """Rank 1's only image shows different places in its two views: no cluster spans both."""
+    options = ({'clustering': {'position_weight': 1e3, 'num_clusters': 2}}, 3, [3])
+    single = train_steps(algorithm, EVERYBODY, *options)
+    layout = [[0, 1, 2, 4, 5, 6, 7], [3]]
+    ranks = run_ranks(train_steps, 2, tmp_path, algorithm, layout, *options)
+    assert [float(step['objects_per_image']) for step in ranks[1]['losses']] == [0.0] * 3
+    assert single['losses'][-1]['objects_per_image'] > 0
+    check(single, ranks)
+
+
+def test_no_valid_object_on_any_rank(tmp_path):
+    options = ({'clustering': {'position_weight': 1e3, 'num_clusters': 2}}, 3, list(range(IMAGES)))
+    single = train_steps('S3PT', EVERYBODY, *options)
+    ranks = run_ranks(train_steps, 2, tmp_path, 'S3PT', LAYOUTS['two_halves'], *options)
+    assert ranks[0]['losses'][-1]['objects_per_image'] == 0
+    check(single, ranks)
+
+
+def test_the_check_would_notice(tmp_path):
+    """The default cost normalisation, over a rank's whole batch, is not the same on two ranks."""
+    changes = {'clustering': {'cost_scope': 'batch'}}
+    single = train_steps('S3PT', EVERYBODY, changes)
+    ranks = run_ranks(train_steps, 2, tmp_path, 'S3PT', LAYOUTS['unequal'], changes)
+    with pytest.raises(AssertionError):
+        check(single, ranks)
+
+
+def test_accumulation_equals_the_larger_batch_where_the_method_allows():
+    """One step: gradients of the image-level loss are equal, centres and queues are not."""
+    whole = train_steps('S3PTDINO', EVERYBODY, steps=1)
+    parts = train_steps('S3PTDINO', LAYOUTS['two_halves'], steps=1, accumulate=2)
+    momentum = {'center_momentum': 1.0}  # a centre that stays at its start
+    still = train_steps('S3PTDINO', LAYOUTS['two_halves'], momentum, steps=1, accumulate=2)
+    still_whole = train_steps('S3PTDINO', EVERYBODY, momentum, steps=1)
+    for name, gradient in still_whole['gradients'][0].items():
+        torch.testing.assert_close(still['gradients'][0][name], gradient, **TOLERANCE)
+    for name in still_whole['state']:
+        torch.testing.assert_close(still['state'][name], still_whole['state'][name], **TOLERANCE)
+    # The second micro-batch already sees the centre that the first one moved.
+    assert not torch.allclose(parts['state']['image_center.value'], whole['state']['image_center.value'])
+
+
+def die(at_rank):
+    """A rank that the kernel kills while the others wait for it."""
+    if torch.distributed.get_rank() == at_rank:
+        os.kill(os.getpid(), 9)
+    torch.distributed.barrier()
+
+
+def test_a_rank_that_dies_ends_the_others(tmp_path):
+    start = time.monotonic()
+    with pytest.raises(RanksFailed, match=r'rank 1 \(exit code -9\)'):
+        run_ranks(die, 3, tmp_path, 1, timeout=60)
+    assert time.monotonic() - start < 30
