@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from s3pt_mm.datasets.nuscenes_infos import create_infos
+from s3pt_mm.toydrive import ToyDriveConfig, generate
 
 from .fake_tables import VERSION, write_fake_tables
 
@@ -52,5 +53,15 @@ def surround_results(tmp_path: Path) -> dict[str, Any]:
 def fake_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Root of tables without sensor files, with info files beside them; see ``fake_tables``."""
     root = write_fake_tables(tmp_path_factory.mktemp('fake') / 'nuscenes')
+    create_infos(root=root, version=VERSION, out_dir=root, workers=1)
+    return root
+
+
+@pytest.fixture(scope='session')
+def toydrive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """nuScenes root of a tiny ToyDrive (one scene a split), with info files beside the tables."""
+    folder = tmp_path_factory.mktemp('toydrive') / 'data'
+    generate(folder, ToyDriveConfig.tiny(outputs=('nuscenes',)), progress=False)
+    root = folder / 'nuscenes'
     create_infos(root=root, version=VERSION, out_dir=root, workers=1)
     return root

@@ -10,13 +10,11 @@ import numpy as np
 import pytest
 import torch
 from mmdet3d.evaluation.metrics import NuScenesMetric
-from mmdet3d.structures import LiDARInstance3DBoxes
 from nuscenes import NuScenes
 from nuscenes.eval.common.config import config_factory
 from nuscenes.eval.detection.evaluate import DetectionEval
 
 from s3pt_mm.datasets.info_file import load_info_file
-from s3pt_mm.detection.box_coder import decode_boxes, encode_boxes
 from s3pt_mm.detection.devkit import predictions
 from s3pt_mm.detection.nuscenes_dataset import SurroundNuScenesDataset
 from s3pt_mm.detection.range_metric import NuScenesRangeMetric, looks_cut, range_figures
@@ -28,42 +26,11 @@ from s3pt_mm.detection.submission import (
 )
 from s3pt_mm.detection.subset_metric import NuScenesSubsetMetric
 
+from .detector_samples import detector_sample, truth_samples
 from .fake_tables import VERSION
 
 CLASSES = SurroundNuScenesDataset.METAINFO['classes']
 META = {'classes': CLASSES, 'version': VERSION}
-
-
-def _truth_samples(root: Path) -> list[dict[str, Any]]:
-    """Ground truth of every sample in the form of a detector's output, through PETR's box code."""
-    dataset = SurroundNuScenesDataset(
-        data_root=str(root),
-        ann_file='nuscenes_infos_val.pkl',
-        modality={'use_camera': True, 'use_lidar': False},
-        test_mode=True,
-        use_valid_flag=True,
-    )
-    samples = []
-    for index in range(len(dataset)):
-        info = dataset.get_data_info(index)
-        truth = info['eval_ann_info']
-        known = torch.as_tensor(truth['gt_labels_3d']) >= 0
-        boxes = truth['gt_bboxes_3d'][known]
-        gravity = torch.cat([boxes.gravity_center, boxes.tensor[:, 3:]], dim=1)
-        tensor = decode_boxes(encode_boxes(gravity))
-        labels = torch.as_tensor(truth['gt_labels_3d'])[known]
-        samples.append(_sample(info['token'], index, tensor, labels, torch.ones(len(labels))))
-    return samples
-
-
-def _sample(
-    token: str, index: int, tensor: torch.Tensor, labels: torch.Tensor, scores: torch.Tensor
-) -> dict[str, Any]:
-    boxes = LiDARInstance3DBoxes(tensor, box_dim=9, origin=(0.5, 0.5, 0.5))
-    predicted = {'bboxes_3d': boxes, 'scores_3d': scores, 'labels_3d': labels}
-    return {
-        'token': token, 'sample_idx': index, 'pred_instances_3d': predicted, 'pred_instances': {},
-    }  # fmt: skip
 
 
 def _noisy(samples: list[dict], seed: int = 0) -> list[dict]:
@@ -83,7 +50,7 @@ def _noisy(samples: list[dict], seed: int = 0) -> list[dict]:
         labels = predicted['labels_3d'].repeat(2)
         lost = torch.rand(len(tensor), generator=generator) < 0.1
         labels[lost] = (labels[lost] + 1) % len(CLASSES)
-        noisy.append(_sample(sample['token'], sample['sample_idx'], tensor, labels, scores))
+        noisy.append(detector_sample(sample['token'], sample['sample_idx'], tensor, labels, scores))
     return noisy
 
 
@@ -107,7 +74,7 @@ def _mmdet3d(root: Path, samples: list[dict], out: Path) -> dict[str, float]:
 
 @pytest.fixture(scope='module')
 def truth(fake_root: Path) -> list[dict]:
-    return _truth_samples(fake_root)
+    return truth_samples(fake_root)
 
 
 @pytest.fixture(scope='module')
@@ -267,7 +234,7 @@ def test_subset_metric_averages_over_present_classes_only(fake_root: Path, truth
 
 def test_no_prediction_at_all_scores_zero(fake_root: Path, truth: list[dict]) -> None:
     empty = [
-        _sample(s['token'], 0, torch.zeros(0, 9), torch.zeros(0, dtype=torch.long), torch.zeros(0))
+        detector_sample(s['token'], 0, torch.zeros(0, 9), torch.zeros(0, dtype=torch.long), torch.zeros(0))
         for s in truth
     ]
     figures = _run(NuScenesSubsetMetric(data_root=str(fake_root)), empty)
@@ -302,7 +269,7 @@ def test_mistakes_name_their_remedy(fake_root: Path, truth: list[dict], tmp_path
     metric = NuScenesRangeMetric(data_root=str(fake_root), exclude=('tram',))
     with pytest.raises(ValueError, match="unknown classes \\['tram'\\]"):
         _run(metric, truth)
-    spoilt = _sample(
+    spoilt = detector_sample(
         truth[0]['token'], 0, torch.full((1, 9), torch.nan), torch.zeros(1).long(), torch.ones(1)
     )
     with pytest.raises(ValueError, match='not finite'):
@@ -314,7 +281,7 @@ def test_mistakes_name_their_remedy(fake_root: Path, truth: list[dict], tmp_path
 
 
 def test_too_many_boxes_are_refused(fake_root: Path, truth: list[dict]) -> None:
-    many = _sample(
+    many = detector_sample(
         truth[0]['token'], 0, torch.ones(501, 9), torch.zeros(501).long(), torch.rand(501)
     )
     with pytest.raises(ValueError, match='501 predicted boxes, nuScenes allows 500'):

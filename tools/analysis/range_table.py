@@ -1,0 +1,99 @@
+"""AP by class and distance for several models (the S3PT supplement's Table 6).
+
+Example:
+    python tools/analysis/range_table.py --root data/nuscenes --version v1.0-trainval \\
+        --submission DINO=work_dirs/dino/all.json S3PT=work_dirs/s3pt/all.json \\
+        --out work_dirs/table6
+
+A submission must not be cut to nuScenes' own ranges, as mmdet3d's NuScenesMetric does; write it
+with the `submission` argument of NuScenesRangeMetric.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir, os.pardir))
+
+
+def _named_path(text: str) -> tuple[str, str]:
+    name, separator, path = text.partition('=')
+    if not (name and separator and path):
+        raise argparse.ArgumentTypeError(f'expected NAME=FILE, got {text!r}')
+    return name, path
+
+
+def _range(text: str) -> float | str:
+    return text if text == 'official' else float(text)
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Command line; see the module."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--root', required=True, help='folder that holds the tables')
+    parser.add_argument('--version', default='v1.0-trainval')
+    parser.add_argument(
+        '--submission', type=_named_path, nargs='+', required=True, metavar='NAME=FILE'
+    )
+    parser.add_argument('--out', required=True, help='path without ending: .md, .csv, .tex follow')
+    parser.add_argument('--ranges', type=_range, nargs='+', default=[20.0, 30.0, 60.0])
+    parser.add_argument('--exclude', nargs='*', default=['construction_vehicle'])
+    parser.add_argument(
+        '--split', help="official split, or 'seen' for the first file's samples; default: val"
+    )
+    parser.add_argument('--no-published', action='store_true', help='leave out the printed figures')
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Evaluates every submission and writes one table; returns the exit code."""
+    args = parse_args(argv)
+    from s3pt_mm import compat
+
+    compat.apply()
+    from nuscenes import NuScenes
+
+    from s3pt_mm.analysis.detection_published import TABLE6
+    from s3pt_mm.analysis.detection_tables import write_range_table
+    from s3pt_mm.datasets.errors import DataError
+    from s3pt_mm.detection.devkit import split_tokens
+    from s3pt_mm.detection.devkit_metric import VALIDATION_SPLITS
+    from s3pt_mm.detection.range_metric import looks_cut, range_figures
+    from s3pt_mm.detection.submission import read_submission
+
+    try:
+        results = {name: read_submission(path) for name, path in args.submission}
+        nusc = NuScenes(args.version, args.root, verbose=False)
+        if args.split == 'seen':
+            tokens = list(next(iter(results.values())))
+        else:
+            tokens = split_tokens(nusc, args.split or VALIDATION_SPLITS[args.version])
+        models = {}
+        for name, boxes in results.items():
+            if looks_cut(nusc, boxes):
+                print(
+                    f'warning: no box of {name} lies beyond the official 50/40/30 m of its class: '
+                    'the file seems cut to them, and AP at longer ranges is too low. Write it with '
+                    'the `submission` argument of NuScenesRangeMetric.',
+                    file=sys.stderr,
+                )
+            models[name] = range_figures(
+                nusc, boxes, tokens=tokens, ranges=args.ranges, exclude=args.exclude
+            )
+        paths = write_range_table(
+            models, args.out, published=None if args.no_published else TABLE6
+        )
+    except (DataError, ValueError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    print(paths[0].read_text())
+    print('written:', *paths)
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
