@@ -26,9 +26,10 @@ class S3PTCPFPN(BaseModule):
         *,
         in_channels: Sequence[int],
         out_channels: int,
-        init_cfg: dict | None = dict(type='Xavier', layer='Conv2d', distribution='uniform'),
+        init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg)
+        xavier = {'type': 'Xavier', 'layer': 'Conv2d', 'distribution': 'uniform'}
+        super().__init__(init_cfg or xavier)
         self.lateral_convs = nn.ModuleList(
             ConvModule(channels, out_channels, 1, act_cfg=None) for channels in in_channels
         )

@@ -41,25 +41,25 @@ class S3PTPETRDecoder(TransformerLayerSequence):
     ) -> None:
         if embed_dims % num_heads:
             raise ValueError(f'embed_dims {embed_dims} is no multiple of num_heads {num_heads}')
-        attention = dict(
-            type=LeanMultiheadAttention,
-            embed_dims=embed_dims,
-            num_heads=num_heads,
-            attn_drop=dropout,
-            dropout_layer=dict(type='Dropout', drop_prob=dropout),
-        )
-        layer = dict(
-            type=BaseTransformerLayer,
-            attn_cfgs=attention,
-            ffn_cfgs=dict(
-                type=FFN,
-                embed_dims=embed_dims,
-                feedforward_channels=feedforward_channels,
-                ffn_drop=dropout,
-            ),
-            operation_order=('self_attn', 'norm', 'cross_attn', 'norm', 'ffn', 'norm'),
-            batch_first=True,
-        )
+        attention = {
+            'type': LeanMultiheadAttention,
+            'embed_dims': embed_dims,
+            'num_heads': num_heads,
+            'attn_drop': dropout,
+            'dropout_layer': {'type': 'Dropout', 'drop_prob': dropout},
+        }
+        layer = {
+            'type': BaseTransformerLayer,
+            'attn_cfgs': attention,
+            'ffn_cfgs': {
+                'type': FFN,
+                'embed_dims': embed_dims,
+                'feedforward_channels': feedforward_channels,
+                'ffn_drop': dropout,
+            },
+            'operation_order': ('self_attn', 'norm', 'cross_attn', 'norm', 'ffn', 'norm'),
+            'batch_first': True,
+        }
         super().__init__(layer, num_layers, init_cfg)
         self.post_norm = nn.LayerNorm(embed_dims)
         self.recompute = recompute

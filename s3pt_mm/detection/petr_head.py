@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from mmdet.models.layers import inverse_sigmoid
@@ -29,44 +28,7 @@ from .position_embedding import (
     stack_lidar2img,
     view_positions,
 )
-
-
-def pointwise(layer: nn.Conv2d, tokens: Tensor) -> Tensor:
-    """A 1 x 1 convolution on (..., C) tokens."""
-    return F.linear(tokens, layer.weight.flatten(1), layer.bias)
-
-
-def padding_of_tokens(
-    metas: Sequence[Mapping], num_views: int, image_size: tuple[int, int], size: tuple[int, int]
-) -> np.ndarray:
-    """Which tokens lie in padding.
-
-    Args:
-        metas: Of each sample, ``img_shape``: (height, width) of its images, or one pair a view.
-        num_views: V.
-        image_size: (height, width) after padding, pixels.
-        size: (h, w) of the feature map.
-
-    Returns:
-        (B, V, h, w) bool, True where a token's first pixel is padding.
-
-    Raises:
-        ValueError: An image is larger than what the model received.
-    """
-    rows, columns = (np.arange(n) * length // n for n, length in zip(size, image_size))
-    padding = np.empty((len(metas), num_views, *size), bool)
-    for b, meta in enumerate(metas):
-        shapes = np.asarray([tuple(s)[:2] for s in np.atleast_2d(meta['img_shape'])], int)
-        if (shapes > image_size).any() or len(shapes) not in (1, num_views):
-            raise ValueError(
-                f'sample {meta.get("token", b)}: img_shape {shapes.tolist()} does not fit '
-                f'{num_views} images of {tuple(image_size)}; the calibration belongs to images of '
-                'another size'
-            )
-        for v in range(num_views):
-            height, width = shapes[v % len(shapes)]
-            padding[b, v] = (rows >= height)[:, None] | (columns >= width)
-    return padding
+from .tokens import padding_of_tokens, pointwise, recomputed
 
 
 @MODELS.register_module()
@@ -143,8 +105,8 @@ class S3PTPETRHead(BaseModule):
         self.query_embedding = nn.Sequential(
             nn.Linear(3 * self.num_feats, embed_dims), nn.ReLU(), nn.Linear(embed_dims, embed_dims)
         )
-        decoder = dict(type='mmdet3d.S3PTPETRDecoder', embed_dims=embed_dims) | (decoder or {})
-        self.transformer = ModuleDict(dict(decoder=MODELS.build(decoder)))
+        decoder = {'type': 'mmdet3d.S3PTPETRDecoder', 'embed_dims': embed_dims} | (decoder or {})
+        self.transformer = ModuleDict({'decoder': MODELS.build(decoder)})
         layers = self.transformer['decoder'].num_layers
         # One branch serves every layer; the published checkpoint names it once for each.
         self.cls_branches = nn.ModuleList([self._cls_branch(num_classes, num_fcs)] * layers)
@@ -170,71 +132,76 @@ class S3PTPETRHead(BaseModule):
         nn.init.uniform_(self.reference_points.weight, 0, 1)
         nn.init.constant_(self.cls_branches[0][-1].bias, bias_init_with_prob(0.01))
 
-    def position_embedding(
-        self,
-        metas: Sequence[Mapping],
-        num_views: int,
-        size: tuple[int, int],
-        padding: Tensor | None = None,
-    ) -> Tensor:
-        """3D and multi-view embedding of the image tokens.
+    def frustum_embedding(
+        self, metas: Sequence[Mapping], num_views: int, size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """3D position embedding of the image tokens.
 
         Args:
-            metas: Of each sample, ``lidar2img`` and ``pad_shape``.
+            metas: Of each sample, ``lidar2img`` (V, 4, 4) and ``pad_shape``.
+            num_views: V.
+            size: (h, w) of the feature map.
+
+        Returns:
+            (B, V h w, C), and the mask (B, V, h, w) of :class:`FrustumCache`.
+        """
+        device = self.code_weights.device
+        entries = [
+            self.frustums.lookup(matrices, tuple(meta['pad_shape'][:2]), size, device)
+            for meta, matrices in zip(metas, stack_lidar2img(metas, num_views))
+        ]
+        first, _, second = self.position_encoder
+
+        def encode(points: Tensor) -> Tensor:
+            return pointwise(second, F.relu(pointwise(first, points), inplace=True))
+
+        embedding = [
+            recomputed(encode, view) for points, _ in entries for view in points.chunk(num_views)
+        ]
+        embedding = torch.stack(embedding).unflatten(0, (len(metas), num_views))
+        return embedding.flatten(1, 2), torch.stack([mask for _, mask in entries])
+
+    def view_embedding(
+        self, num_views: int, size: tuple[int, int], padding: Tensor | None = None
+    ) -> Tensor:
+        """Sine embedding of (view, row, column) through its MLP.
+
+        Without padding the three numbers do not depend on each other, so the MLP's first layer acts
+        on V + h + w vectors, whose sums it gives for all V h w tokens.
+
+        Args:
             num_views: V.
             size: (h, w) of the feature map.
             padding: (B, V, h, w) bool; None: no token is padding.
 
         Returns:
-            (B, V h w, C).
-        """
-        return self.frustum_embedding(metas, num_views, size)[0] + self.view_embedding(
-            num_views, size, padding
-        )
-
-    def frustum_embedding(
-        self, metas: Sequence[Mapping], num_views: int, size: tuple[int, int]
-    ) -> tuple[Tensor, Tensor]:
-        """3D position embedding (B, V h w, C), and its mask (B, V, h, w); see `FrustumCache`."""
-        device = self.code_weights.device
-        volumes, masks = zip(
-            *(
-                self.frustums.lookup(matrices, tuple(meta['pad_shape'][:2]), size, device)
-                for meta, matrices in zip(metas, stack_lidar2img(metas, num_views))
-            )
-        )
-        first, _, second = self.position_encoder
-        hidden = F.relu(pointwise(first, torch.stack(volumes)), inplace=True)
-        return pointwise(second, hidden), torch.stack(masks)
-
-    def view_embedding(
-        self, num_views: int, size: tuple[int, int], padding: Tensor | None = None
-    ) -> Tensor:
-        """Sine embedding of (view, row, column) through its MLP, (B or 1, V h w, C).
-
-        Without padding the three numbers do not depend on each other, so the first layer acts on
-        V + h + w vectors, whose sums it gives for all V h w tokens.
+            (B, V h w, C), or (1, V h w, C) without padding.
         """
         first, _, second = self.adapt_pos3d
-        weight = first.weight.flatten(1)
-        if padding is None:
-            hidden = first.bias
-            for axis, length in enumerate((num_views, *size)):
-                values = view_positions(torch.ones(length, device=weight.device), 0)
-                part = weight[:, axis * self.num_feats : (axis + 1) * self.num_feats]
-                shape = [1, 1, 1, -1]
-                shape[axis] = length
-                embedding = sine_embedding(values, self.num_feats, interleave=False)
-                hidden = hidden + F.linear(embedding, part).view(shape)
-            hidden = hidden[None]
-        else:
+        weights = first.weight.flatten(1).chunk(3, 1)
+        valid = torch.ones(1, num_views, *size, device=first.weight.device)
+        if padding is not None:
             valid = (~padding).float()
-            parts = [
-                sine_embedding(view_positions(valid, axis), self.num_feats, interleave=False)
-                for axis in (1, 2, 3)
-            ]
-            hidden = pointwise(first, torch.cat(parts, -1))
-        return pointwise(second, F.relu(hidden).flatten(1, 3))
+        parts = []
+        for axis, weight in zip((1, 2, 3), weights):
+            positions = view_positions(valid, axis)
+            if padding is None:
+                shape = [1, 1, 1, 1]
+                shape[axis] = valid.shape[axis]
+                positions = positions.movedim(axis, 0).flatten(1)[:, 0].view(shape)
+            sines = sine_embedding(positions, self.num_feats, interleave=False)
+            parts.append(F.linear(sines, weight))
+
+        def encode(view: Tensor, row: Tensor, column: Tensor) -> Tensor:
+            hidden = F.relu(view + row + column + first.bias)
+            return pointwise(second, hidden).flatten(1, 2)
+
+        view, row, column = parts
+        embedding = [
+            recomputed(encode, view[:, v], row[:, v % row.shape[1]], column[:, v % column.shape[1]])
+            for v in range(num_views)
+        ]
+        return torch.cat(embedding, 1)
 
     def forward(self, feature: Tensor, metas: Sequence[Mapping]) -> dict[str, Tensor]:
         """Scores and codes of all queries after each decoder layer.
@@ -253,7 +220,8 @@ class S3PTPETRHead(BaseModule):
         padding = torch.from_numpy(mask).to(feature.device) if mask.any() else None
 
         tokens = pointwise(self.input_proj, feature.permute(0, 1, 3, 4, 2).flatten(1, 3))
-        keys = tokens + self.position_embedding(metas, num_views, size, padding)
+        keys = tokens + self.frustum_embedding(metas, num_views, size)[0]
+        keys = keys + self.view_embedding(num_views, size, padding)
         points = self.reference_points.weight
         queries = self.query_embedding(reference_embedding(points, self.num_feats))
         outputs = self.transformer['decoder'](
@@ -264,7 +232,7 @@ class S3PTPETRHead(BaseModule):
         )
         scores = self.cls_branches[0](outputs).float()
         codes = self.reg_branches[0](outputs).float()
-        return dict(all_cls_scores=scores, all_bbox_preds=self._place(codes, points))
+        return {'all_cls_scores': scores, 'all_bbox_preds': self._place(codes, points)}
 
     def _place(self, codes: Tensor, points: Tensor) -> Tensor:
         """Moves the centres of codes from offsets at reference points to metres."""
