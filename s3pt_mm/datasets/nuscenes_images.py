@@ -133,6 +133,8 @@ class NuScenesImages(PretrainDataset):
             'token': info.get('token', ''),
             'cam': cam,
         }
+        if image.get('width') and image.get('height'):
+            item['ori_size'] = (image['width'], image['height'])
         if image.get('cam2img') is not None:
             item['cam2img'] = image['cam2img']
         if lidar and lidar.get('lidar_path') and image.get('lidar2cam') is not None:

@@ -31,12 +31,12 @@ def copy_of_root(nuscenes_root, tmp_path):
 
 
 def test_splits_and_metainfo(train, info_dir):
-    assert train['metainfo'] == dict(
-        categories={name: i for i, name in enumerate(CLASSES)},
-        dataset='nuscenes',
-        version='v1.0-mini',
-        info_version='1.1',
-    )
+    assert train['metainfo'] == {
+        'categories': {name: i for i, name in enumerate(CLASSES)},
+        'dataset': 'nuscenes',
+        'version': 'v1.0-mini',
+        'info_version': '1.1',
+    }
     val = load_info_file(info_dir / 'nuscenes_infos_val.pkl')
     assert [i['token'] for i in train['data_list']] == ['scene-0061-sample0', 'scene-0061-sample1']
     assert [i['token'] for i in val['data_list']] == ['scene-0103-sample0', 'scene-0103-sample1']
@@ -115,16 +115,17 @@ def test_mmdet3d_accepts_the_file_unchanged(info_dir, nuscenes_root, nusc):
             data_root=str(nuscenes_root),
             ann_file=str(info_dir / 'nuscenes_infos_train.pkl'),
             data_prefix=dict(DATA_PREFIX),
-            modality=dict(use_camera=True, use_lidar=True),
+            modality={'use_camera': True, 'use_lidar': True},
             use_valid_flag=True,
             pipeline=[
-                dict(type='LoadMultiViewImageFromFiles', num_views=6),
-                dict(type='LoadPointsFromFile', coord_type='LIDAR', load_dim=5, use_dim=5),
-                dict(type='LoadPointsFromMultiSweeps', sweeps_num=2, remove_close=False),
-                dict(type='LoadAnnotations3D', with_bbox_3d=True, with_label_3d=True),
-                dict(
-                    type='Pack3DDetInputs', keys=['points', 'img', 'gt_bboxes_3d', 'gt_labels_3d']
-                ),
+                {'type': 'LoadMultiViewImageFromFiles', 'num_views': 6},
+                {'type': 'LoadPointsFromFile', 'coord_type': 'LIDAR', 'load_dim': 5, 'use_dim': 5},
+                {'type': 'LoadPointsFromMultiSweeps', 'sweeps_num': 2, 'remove_close': False},
+                {'type': 'LoadAnnotations3D', 'with_bbox_3d': True, 'with_label_3d': True},
+                {
+                    'type': 'Pack3DDetInputs',
+                    'keys': ['points', 'img', 'gt_bboxes_3d', 'gt_labels_3d'],
+                },
             ],
         )
         packed = dataset[1]
@@ -181,7 +182,12 @@ def test_parallel_equals_serial(nuscenes_root, tmp_path, info_dir):
 def test_absent_file_stops_or_is_left_out(copy_of_root, tmp_path):
     missing = copy_of_root / 'samples/CAM_BACK/scene-0061-CAM_BACK-2.jpg'
     missing.unlink()
-    kwargs = dict(root=copy_of_root, version='v1.0-mini', out_dir=tmp_path / 'out', workers=1)
+    kwargs = {
+        'root': copy_of_root,
+        'version': 'v1.0-mini',
+        'out_dir': tmp_path / 'out',
+        'workers': 1,
+    }
     with pytest.raises(DataError, match=r'CAM_BACK-2\.jpg.*absent.*--on-error skip'):
         create_infos(**kwargs)
     assert not (tmp_path / 'out').exists()
@@ -194,7 +200,7 @@ def test_absent_file_stops_or_is_left_out(copy_of_root, tmp_path):
 
 def test_key_frames_alone_are_enough(copy_of_root, tmp_path):
     shutil.rmtree(copy_of_root / 'sweeps')
-    kwargs = dict(root=copy_of_root, version='v1.0-mini', out_dir=tmp_path, workers=1)
+    kwargs = {'root': copy_of_root, 'version': 'v1.0-mini', 'out_dir': tmp_path, 'workers': 1}
     with pytest.raises(DataError, match=r'LIDAR_TOP.*--max-sweeps 0'):
         create_infos(**kwargs)
     train, _ = create_infos(**kwargs, max_sweeps=0)
@@ -202,7 +208,7 @@ def test_key_frames_alone_are_enough(copy_of_root, tmp_path):
 
 
 def test_broken_tables(copy_of_root, tmp_path):
-    kwargs = dict(root=copy_of_root, out_dir=tmp_path, workers=1)
+    kwargs = {'root': copy_of_root, 'out_dir': tmp_path, 'workers': 1}
     with pytest.raises(DataError, match=r"v1\.0-trainval.*\['v1\.0-mini'\]"):
         create_infos(**kwargs, version='v1.0-trainval')
     with pytest.raises(DataError, match='unknown version'):

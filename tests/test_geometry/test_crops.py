@@ -42,7 +42,9 @@ def test_depth_equals_a_loop_over_points(flip, log):
         if not (0 <= x < size and 0 <= y < size):
             continue
         x = size - x if flip else x
-        token = int(y // patch) * 4 + min(int(np.ceil(x / patch)) - 1 if flip else int(x // patch), 3)
+        token = int(y // patch) * 4 + min(
+            int(np.ceil(x / patch)) - 1 if flip else int(x // patch), 3
+        )
         found.setdefault(token, []).append(np.log(d) if log else d)
     assert has.all() and len(found) == 16
     np.testing.assert_allclose(depth, [np.mean(found[t]) for t in range(16)], rtol=1e-5)

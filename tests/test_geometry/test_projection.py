@@ -65,9 +65,7 @@ def test_equals_devkit_on_the_real_frame(one_frame):
         pixels, depth, image = nusc.explorer.map_pointcloud_to_image(
             sample['data']['LIDAR_TOP'], token
         )
-        ours = project_points(
-            points, lidar2cam, np.array(cam2img['camera_intrinsic']), image.size
-        )
+        ours = project_points(points, lidar2cam, np.array(cam2img['camera_intrinsic']), image.size)
         assert len(ours) == len(depth) > 1000, name
         assert np.abs(ours[:, 2] - depth).max() < 1e-3, name
         # The devkit passes through world coordinates in float32 (0.1 mm there, 0.1 px here).

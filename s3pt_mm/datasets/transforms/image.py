@@ -87,7 +87,8 @@ class EncodedImage:
 class LoadImage(BaseTransform):
     """Read the bytes of ``img_path`` into ``img``, an :class:`EncodedImage`.
 
-    Also sets ``ori_shape`` (height, width).
+    Also sets ``ori_shape`` (height, width). If the item has ``ori_size`` (width, height), another
+    size is an error, because the calibration belongs to that size.
     """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
@@ -102,6 +103,14 @@ class LoadImage(BaseTransform):
                 'Check data_root and data_prefix, or run tools/check_data.py',
             ) from error
         image = EncodedImage(data, path)
+        expected = results.get('ori_size')
+        if expected is not None and tuple(expected) != image.size:
+            raise DataError(
+                path,
+                f'the image has {image.size[0]} x {image.size[1]} pixels, the info file says '
+                f'{expected[0]} x {expected[1]}',
+                'The calibration would not fit: use the original image, or correct the info file',
+            )
         results['img'] = image
         results['ori_shape'] = image.size[::-1]
         return results
