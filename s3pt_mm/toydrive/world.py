@@ -1,0 +1,230 @@
+"""A world: street, scenery, objects and light, as triangles with materials, at any instant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from . import taxonomy as tx
+from . import vehicles
+from .actors import build
+from .config import SCENE_NAMES, ToyDriveConfig
+from .materials import Materials
+from .scenery import furnish
+from .shapes import rotation_z
+from .street import Street, ground_shape
+from .traffic import RARE, Placement, Planner
+
+VAL_SCENES = ('scene-0103', 'scene-0916')
+
+
+@dataclass(frozen=True, kw_only=True)
+class Light:
+    """Weather and exposure of a world.
+
+    Args:
+        kind: ``day``, ``night`` or ``fog``.
+        sun: (3,) unit vector to the sun (moon at night).
+        sun_rgb: (3,) its light on a surface facing it.
+        sky_rgb: (3,) light of the open sky from above.
+        exposure: Factor before the tone curve.
+        fog: Extinction in 1/m.
+        clouds: Cloud cover, 0 to 1.
+    """
+
+    kind: str
+    sun: np.ndarray
+    sun_rgb: np.ndarray
+    sky_rgb: np.ndarray
+    exposure: float
+    fog: float
+    clouds: float
+
+
+@dataclass(eq=False)
+class Actor:
+    """One object of the world. ``number`` is its instance number, from 1; 0 is scenery."""
+
+    number: int
+    plan: Placement
+    triangles: np.ndarray  # (F, 3, 3) around the box's bottom centre, metres
+    materials: np.ndarray  # (F,)
+
+    @property
+    def category(self) -> str:
+        return self.plan.category
+
+    @property
+    def moving(self) -> bool:
+        return self.plan.speed != 0.0
+
+
+@dataclass(eq=False)
+class World:
+    """Everything that a sensor can see; times are seconds from the recording's start."""
+
+    index: int
+    street: Street
+    light: Light
+    actors: list[Actor]
+    materials: np.ndarray  # (M, 14), see materials.py
+    triangles: np.ndarray  # (F, 3, 3) of all that stands still, standing objects included
+    triangle_material: np.ndarray  # (F,)
+    triangle_actor: np.ndarray  # (F,) instance numbers
+    lamps: np.ndarray  # (L, 3)
+    ego_triangles: np.ndarray
+    ego_materials: np.ndarray
+    ego_speed: float
+    ego_lane: int
+    duration: float
+    cache: dict = field(default_factory=dict)  # tracers and the like, built on first use
+
+    def pose_of(self, actor: Actor, time: float) -> tuple[np.ndarray, float]:
+        """Bottom centre (3,) and yaw of an object."""
+        plan = actor.plan
+        s = plan.s + plan.speed * time
+        xy = self.street.to_world(s, plan.d)
+        z = float(self.street.height(plan.s, plan.d)) if not actor.moving else self._way(actor)
+        return np.array([xy[0], xy[1], z]), float(self.street.heading(s)) + plan.turn
+
+    def _way(self, actor: Actor) -> float:
+        # Walkers keep the pavement's height across side streets: stepping down would be a jump.
+        between = self.street.crossing_half * 100
+        away = self.street.start - between
+        return float(self.street.height(away, actor.plan.d))
+
+    def ego_pose(self, time: float) -> tuple[np.ndarray, np.ndarray]:
+        """Position (3,) and rotation (3, 3) of the recording car's rear axle on the ground."""
+        s = self.ego_speed * time
+        sway = 0.08 * np.sin(0.7 * time + self.index)
+        xy = self.street.to_world(s, self.street.lane(self.ego_lane, -1) + sway)
+        yaw = float(self.street.heading(s)) + 0.08 * 0.7 * np.cos(
+            0.7 * time + self.index
+        ) / max(self.ego_speed, 1.0)
+        pitch = 0.006 * np.sin(2.1 * time + 2 * self.index)
+        roll = 0.005 * np.sin(1.3 * time + 3 * self.index)
+        cp, sp, cr, sr = np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
+        tilt = np.array([[cp, 0, sp], [0, 1, 0], [-sp, 0, cp]]) @ np.array(
+            [[1, 0, 0], [0, cr, -sr], [0, sr, cr]]
+        )
+        return np.array([xy[0], xy[1], 0.0]), rotation_z(yaw) @ tilt
+
+    def moving_triangles(self, time: float, *, with_ego: bool) -> tuple[np.ndarray, ...]:
+        """Triangles (F, 3, 3), materials (F,) and instance numbers (F,) of all that moves.
+
+        The recording car has the number after the last object's.
+        """
+        triangles, materials, numbers = [np.zeros((0, 3, 3))], [np.zeros(0, np.int32)], []
+        for actor in self.actors:
+            if actor.moving:
+                offset, yaw = self.pose_of(actor, time)
+                triangles.append(actor.triangles @ rotation_z(yaw).T + offset)
+                materials.append(actor.materials)
+                numbers.append(np.full(len(actor.triangles), actor.number))
+        if with_ego:
+            offset, rotation = self.ego_pose(time)
+            triangles.append(self.ego_triangles @ rotation.T + offset)
+            materials.append(self.ego_materials)
+            numbers.append(np.full(len(self.ego_triangles), self.ego_number))
+        return (
+            np.concatenate(triangles),
+            np.concatenate(materials),
+            np.concatenate([np.zeros(0, np.int32), *numbers]).astype(np.int32),
+        )
+
+    @property
+    def ego_number(self) -> int:
+        return len(self.actors) + 1
+
+
+def _draw_light(rng: np.random.Generator, weather: str) -> Light:
+    if weather == 'mix':
+        weather = str(rng.choice(['day', 'day', 'night', 'fog']))
+    azimuth, height = rng.uniform(-np.pi, np.pi), rng.uniform(np.radians(18), np.radians(65))
+    sun = np.array(
+        [np.cos(height) * np.cos(azimuth), np.cos(height) * np.sin(azimuth), np.sin(height)]
+    )
+    warm = np.clip(1.2 - height, 0, 0.6)
+    clouds = rng.uniform(0, 1)
+    strength = 1.0 - 0.75 * max(0.0, clouds - 0.6) / 0.4
+    exposure = float(np.exp(rng.normal(0, 0.16)))
+    if weather == 'day':
+        return Light(kind='day', sun=sun, exposure=1.5 * exposure, fog=rng.uniform(0.0008, 0.003),
+                     sun_rgb=np.array([1.5, 1.4 - 0.25 * warm, 1.3 - 0.7 * warm]) * strength,
+                     sky_rgb=np.array([0.5, 0.58, 0.72]) * (1 + 0.4 * (1 - strength)),
+                     clouds=clouds)  # fmt: skip
+    if weather == 'fog':
+        grey = rng.uniform(0.75, 1.0)
+        return Light(kind='fog', sun=sun, exposure=1.35 * exposure, fog=rng.uniform(0.02, 0.045),
+                     sun_rgb=np.array([0.12, 0.12, 0.12]), sky_rgb=np.array([0.8, 0.82, 0.85]) * grey,
+                     clouds=1.0)  # fmt: skip
+    return Light(kind='night', sun=sun, exposure=2.2 * exposure, fog=0.002,
+                 sun_rgb=np.array([0.012, 0.014, 0.02]), sky_rgb=np.array([0.016, 0.02, 0.034]),
+                 clouds=clouds)  # fmt: skip
+
+
+def required_kinds(index: int, rng: np.random.Generator) -> tuple[str, ...]:
+    """Rare kinds that world ``index`` must have beside the path.
+
+    Both val scenes and the first train scene have all of them, so that every detection class is
+    in every split whatever the number of scenes; elsewhere they stay rare.
+    """
+    if index == 0 or (index < len(SCENE_NAMES) and SCENE_NAMES[index] in VAL_SCENES):
+        return RARE
+    chance = dict.fromkeys(RARE, 0.35)
+    chance.update({'movable_object.barrier': 0.8, 'movable_object.trafficcone': 0.75,
+                   'vehicle.truck': 0.7, 'vehicle.motorcycle': 0.2, 'vehicle.bicycle': 0.3})  # fmt: skip
+    return tuple(kind for kind in RARE if rng.uniform() < chance[kind])
+
+
+def build_world(config: ToyDriveConfig, index: int) -> World:
+    """World number ``index`` of a data set; the same for equal config, whoever asks.
+
+    Worlds 0 to 9 are those of the nuScenes scenes in the order of ``SCENE_NAMES``.
+    """
+    rng = np.random.default_rng([config.seed, 0x70D, index])
+    materials = Materials(rng)
+    ego_speed = float(rng.uniform(3.5, 8.5))
+    duration = max(8.0, 0.5 * config.samples_per_scene)
+    lanes = int(rng.choice([1, 2]))
+    ahead = ego_speed * duration
+    first = rng.uniform(28, 60)
+    street = Street(
+        curvature=float(rng.choice([-1, 1]) * np.exp(rng.uniform(np.log(1e-4), np.log(3.2e-3)))),
+        start=-120.0,
+        end=ahead + 130.0,
+        lanes=lanes,
+        pavement=float(rng.uniform(3.6, 5.0)),
+        crossings=(float(first - rng.uniform(85, 110)), float(first), float(first + ahead + 60)),
+        crossing_half=float(rng.uniform(4.5, 6.5)),
+    )
+    light = _draw_light(rng, config.weather)
+    ego_lane = lanes - 1
+    planner = Planner(rng, street, ego_speed=ego_speed, ego_lane=ego_lane, duration=duration,
+                      density=config.density)  # fmt: skip
+    plans = planner.plan(required_kinds(index, rng))
+    scenery, lamps = furnish(rng, materials, street, config.density)
+    scenery.extend(ground_shape(street, materials), np.eye(3), [0, 0, 0])
+    triangles, triangle_material = scenery.arrays()
+    parts = [(triangles, triangle_material, np.zeros(len(triangles), np.int32))]
+    actors = []
+    for number, plan in enumerate(plans, start=1):
+        shape = build(rng, materials, plan.category, plan.size, moving=plan.speed != 0.0)
+        actors.append(Actor(number, plan, *shape.arrays()))
+    ego_shape = vehicles.ego(materials, tx.EGO)
+    world = World(
+        index=index, street=street, light=light, actors=actors, materials=materials.table(),
+        triangles=triangles, triangle_material=triangle_material, triangle_actor=parts[0][2],
+        lamps=lamps, ego_triangles=ego_shape.arrays()[0], ego_materials=ego_shape.arrays()[1],
+        ego_speed=ego_speed, ego_lane=ego_lane, duration=duration,
+    )  # fmt: skip
+    for actor in actors:
+        if not actor.moving:
+            offset, yaw = world.pose_of(actor, 0.0)
+            parts.append((actor.triangles @ rotation_z(yaw).T + offset, actor.materials,
+                          np.full(len(actor.triangles), actor.number, np.int32)))  # fmt: skip
+    world.triangles, world.triangle_material, world.triangle_actor = (
+        np.concatenate(column) for column in zip(*parts, strict=True)
+    )
+    return world

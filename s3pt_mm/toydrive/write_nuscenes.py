@@ -1,0 +1,375 @@
+"""nuScenes ``v1.0-mini``: sensor files by many processes, tables by one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from . import taxonomy as tx
+from .config import SCENE_NAMES, ToyDriveConfig
+from .frames import generator, get_world, token
+from .rendering import render
+from .sensors import CAMERA_DELAY, CAMERAS, KEY_INTERVAL, LIDAR, Camera, Lidar
+from .sensors import camera_rig, lidar_top
+from .shapes import rotation_z
+from .tables import Record, attributes, calibration, categories, quaternion
+from .tables import write_image, write_table
+from .tracing import Instant
+from .world import Actor, World
+
+VERSION = 'v1.0-mini'
+LOCATIONS = (
+    'singapore-onenorth', 'boston-seaport', 'singapore-queenstown', 'singapore-hollandvillage',
+)  # fmt: skip
+ANNOTATION_RANGE = 80.0  # metres from the recording car
+_START = 0.3  # seconds of the first key frame
+_EPOCH = 1_532_402_927_000_000  # microseconds of scene 0's time 0
+_SCENE_STEP = 3_600_000_000  # microseconds between scenes
+_MAP_RESOLUTION = 0.1  # metres a pixel, the devkit's
+_BODY_POINTS = 24  # points an object for its visibility
+
+
+def stamp(scene: int, seconds: float) -> int:
+    """Microseconds of a time in a scene."""
+    return _EPOCH + scene * _SCENE_STEP + round(seconds * 1e6)
+
+
+def key_time(sample: int) -> float:
+    """Seconds of a key frame's LiDAR instant."""
+    return _START + KEY_INTERVAL * sample
+
+
+def sensors_of(config: ToyDriveConfig, scene: int) -> tuple[dict[str, Camera], Lidar]:
+    """The recording car's sensors; two cars share the work, as in nuScenes."""
+    rng = generator(config, 'vehicle', scene % 2)
+    return camera_rig(rng), lidar_top(rng)
+
+
+class GlobalFrame:
+    """Where a scene lies on its location's map: scenes side by side, each turned its own way."""
+
+    def __init__(self, config: ToyDriveConfig, scene: int, world: World) -> None:
+        street = world.street
+        # Longest possible street of this config, so that tiles of all scenes are alike.
+        longest = 130.0 + 120.0 + 8.5 * world.duration
+        self.tile = float(np.ceil(np.hypot(longest / 2, 120.0) * 2 + 20))
+        self.location = LOCATIONS[scene % len(LOCATIONS)]
+        column = scene // len(LOCATIONS)
+        self.yaw = float(generator(config, 'map', scene).uniform(-np.pi, np.pi))
+        self.rotation = rotation_z(self.yaw)
+        middle = street.to_world((street.start + street.end) / 2, 0.0)
+        self.offset = np.array([self.tile * (column + 0.5), self.tile / 2, 0.0]) - self.rotation @ [
+            *middle,
+            0.0,
+        ]
+
+    def point(self, place: np.ndarray) -> np.ndarray:
+        """World point (..., 3) in the global frame."""
+        return place @ self.rotation.T + self.offset
+
+
+# Sensor files --------------------------------------------------------------------------------------
+
+
+def capture(config: ToyDriveConfig, root: Path, scene: int, sample: int) -> dict[str, Any]:
+    """Write all files of one key frame and of the sweeps before the next one.
+
+    Returns:
+        ``files``: sample_data drafts (channel, seconds, filename, key); ``boxes``: for each object
+        in range its number, point count and visibility level.
+    """
+    world = get_world(config, scene)
+    rig, lidar = sensors_of(config, scene)
+    files: list[Record] = []
+    last = sample == config.samples_per_scene - 1
+    moments = [(key_time(sample), True, True)]
+    if not last:
+        count = config.sweeps
+        sweep_cameras = scene < config.camera_sweep_scenes
+        moments += [
+            (key_time(sample) + KEY_INTERVAL * (i + 1) / (count + 1), False,
+             sweep_cameras and i == count // 2)
+            for i in range(count)
+        ]  # fmt: skip
+    boxes: list[Record] = []
+    for seconds, key, with_cameras in moments:
+        folder = 'samples' if key else 'sweeps'
+        cloud = _write_lidar(config, root, world, lidar, scene, seconds, folder, files, key)
+        seen = np.zeros((2, world.ego_number), dtype=np.int64)
+        for name in CAMERAS if with_cameras else ():
+            moment = round(seconds + CAMERA_DELAY[name], 6)
+            instant = Instant(world, moment, with_ego=True)
+            rng = generator(config, 'camera', scene, name, stamp(scene, moment))
+            photo = render(instant, rig[name], scale=config.image_scale, rng=rng)
+            filename = _filename(config, scene, folder, name, moment, 'jpg')
+            write_image(root / filename, photo.image, quality=config.jpeg_quality)
+            files.append(dict(channel=name, seconds=moment, filename=filename, key=key))
+            if key:
+                seen += _visible_points(instant, rig[name])
+        if key:
+            boxes = _boxes(world, seconds, cloud, seen)
+    return dict(scene=scene, sample=sample, files=files, boxes=boxes)
+
+
+def _filename(
+    config: ToyDriveConfig, scene: int, folder: str, channel: str, seconds: float, ending: str
+) -> str:
+    name = f'toydrive-{config.seed:04d}-{SCENE_NAMES[scene]}__{channel}__{stamp(scene, seconds)}'
+    return f'{folder}/{channel}/{name}.{ending}'
+
+
+def _write_lidar(
+    config: ToyDriveConfig, root: Path, world: World, lidar: Lidar, scene: int, seconds: float,
+    folder: str, files: list[Record], key: bool,
+) -> np.ndarray:  # fmt: skip
+    """Write one sweep; returns its points (P, 3) in the world."""
+    seconds = round(seconds, 6)
+    rng = generator(config, 'lidar', scene, stamp(scene, seconds))
+    position, rotation = world.ego_pose(seconds)
+    points = lidar.sweep(Instant(world, seconds, with_ego=False), position, rotation, rng)
+    filename = _filename(config, scene, folder, LIDAR, seconds, 'pcd.bin')
+    path = root / filename
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(points.tobytes())
+    files.append(dict(channel=LIDAR, seconds=seconds, filename=filename, key=key))
+    ego = points[:, :3].astype(np.float64) @ lidar.rotation.T + lidar.translation
+    return ego @ rotation.T + position
+
+
+def _body_points(world: World, actor: Actor) -> np.ndarray:
+    """(24, 3) fixed points on an object's surface, in its own frame."""
+    key = ('body', actor.number)
+    if key not in world.cache:
+        rng = np.random.default_rng(actor.number)
+        a, b, c = actor.triangles.transpose(1, 0, 2)
+        area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
+        chosen = rng.choice(len(area), _BODY_POINTS, p=area / area.sum())
+        u, v = rng.uniform(size=(2, _BODY_POINTS, 1))
+        u, v = np.where(u + v > 1, 1 - u, u), np.where(u + v > 1, 1 - v, v)
+        world.cache[key] = a[chosen] + u * (b - a)[chosen] + v * (c - a)[chosen]
+    return world.cache[key]
+
+
+def _visible_points(instant: Instant, camera: Camera) -> np.ndarray:
+    """(2, A + 1) of each object's body points: how many lie in this image, and are not hidden.
+
+    A point behind its own object's front counts as visible: only others occlude.
+    """
+    world = instant.world
+    position, rotation = world.ego_pose(instant.time)
+    origin = position + rotation @ camera.translation
+    points, numbers = [], []
+    for actor in world.actors:
+        place, yaw = world.pose_of(actor, instant.time)
+        if np.linalg.norm(place - position) < ANNOTATION_RANGE:
+            points.append(_body_points(world, actor) @ rotation_z(yaw).T + place)
+            numbers.append(np.full(_BODY_POINTS, actor.number))
+    counts = np.zeros((2, world.ego_number), dtype=np.int64)
+    if not points:
+        return counts
+    way, number = np.concatenate(points) - origin, np.concatenate(numbers)
+    own = way @ (rotation @ camera.rotation)
+    pixel = own @ camera.intrinsic.T
+    with np.errstate(divide='ignore', invalid='ignore'):
+        x, y = pixel[:, 0] / pixel[:, 2], pixel[:, 1] / pixel[:, 2]
+    inside = (own[:, 2] > 0.5) & (x > 0) & (x < camera.width) & (y > 0) & (y < camera.height)
+    way, number = way[inside], number[inside]
+    hits = instant.trace(origin, way / np.linalg.norm(way, axis=1, keepdims=True))
+    np.add.at(counts[0], number, 1)
+    np.add.at(counts[1], number[hits.actor == number], 1)
+    return counts
+
+
+def _boxes(world: World, seconds: float, cloud: np.ndarray, seen: np.ndarray) -> list[Record]:
+    """Objects in range with their point counts (inside the box) and visibility levels 1 to 4."""
+    position, _ = world.ego_pose(seconds)
+    boxes = []
+    for actor in world.actors:
+        place, yaw = world.pose_of(actor, seconds)
+        if np.linalg.norm(place[:2] - position[:2]) > ANNOTATION_RANGE:
+            continue
+        width, length, height = actor.plan.size
+        own = (cloud - place) @ rotation_z(yaw)
+        inside = (
+            (np.abs(own[:, 0]) <= length / 2)
+            & (np.abs(own[:, 1]) <= width / 2)
+            & (own[:, 2] >= 0)
+            & (own[:, 2] <= height)
+        )
+        total, visible = seen[:, actor.number]
+        share = visible / total if total else 0.0
+        level = 1 + int(share >= 0.4) + int(share >= 0.6) + int(share >= 0.8)
+        boxes.append(dict(number=actor.number, points=int(inside.sum()), level=level))
+    return boxes
+
+
+# Tables --------------------------------------------------------------------------------------------
+
+
+def write_tables(config: ToyDriveConfig, root: Path, captures: list[dict[str, Any]]) -> None:
+    """All tables and map images of what ``capture`` wrote."""
+    tables: dict[str, list[Record]] = {
+        name: []
+        for name in ('sensor', 'calibrated_sensor', 'ego_pose', 'log', 'scene', 'sample',
+                     'sample_data', 'sample_annotation', 'instance', 'map')
+    }  # fmt: skip
+    tables['category'] = categories(config, tx.NUSCENES_CATEGORIES)
+    tables['attribute'] = attributes(config)
+    tables['visibility'] = [
+        dict(token=str(i + 1), level=level, description='')
+        for i, level in enumerate(('v0-40', 'v40-60', 'v60-80', 'v80-100'))
+    ]
+    for channel in (LIDAR, *CAMERAS):
+        modality = 'lidar' if channel == LIDAR else 'camera'
+        tables['sensor'].append(
+            dict(token=token(config, 'sensor', channel), channel=channel, modality=modality)
+        )
+    maps: dict[str, list[tuple[World, GlobalFrame, str]]] = {}
+    for scene in range(config.scenes):
+        world = get_world(config, scene)
+        frame = GlobalFrame(config, scene, world)
+        parts = sorted((c for c in captures if c['scene'] == scene), key=lambda c: c['sample'])
+        log = token(config, 'log', scene)
+        _scene_tables(config, tables, scene, world, frame, parts, log)
+        maps.setdefault(frame.location, []).append((world, frame, log))
+    for location, members in maps.items():
+        filename = f'maps/{token(config, "map", location)}.png'
+        write_image(root / filename, _draw_map(members))
+        tables['map'].append(
+            dict(token=token(config, 'map', location), category='semantic_prior',
+                 filename=filename, log_tokens=[log for _, _, log in members])
+        )  # fmt: skip
+    for name, records in tables.items():
+        write_table(root / VERSION, name, records)
+
+
+def _scene_tables(
+    config: ToyDriveConfig, tables: dict[str, list[Record]], scene: int, world: World,
+    frame: GlobalFrame, parts: list[dict[str, Any]], log: str,
+) -> None:  # fmt: skip
+    name = SCENE_NAMES[scene]
+    count = config.samples_per_scene
+    samples = [token(config, 'sample', name, k) for k in range(count)]
+    words = {'day': 'Day', 'night': 'Night', 'fog': 'Fog'}[world.light.kind]
+    tables['log'].append(
+        dict(token=log, logfile=f'toydrive-{config.seed:04d}-{name}', vehicle=f'n90{scene % 2}',
+             date_captured='2018-07-24', location=frame.location)
+    )  # fmt: skip
+    tables['scene'].append(
+        dict(token=token(config, 'scene', name), log_token=log, nbr_samples=count, name=name,
+             first_sample_token=samples[0], last_sample_token=samples[-1],
+             description=f'ToyDrive street, {words.lower()}')
+    )  # fmt: skip
+    for k, sample in enumerate(samples):
+        tables['sample'].append(
+            dict(token=sample, timestamp=stamp(scene, key_time(k)),
+                 scene_token=token(config, 'scene', name),
+                 prev=samples[k - 1] if k else '', next=samples[k + 1] if k + 1 < count else '')
+        )  # fmt: skip
+    rig, lidar = sensors_of(config, scene)
+    for camera in rig.values():
+        tables['calibrated_sensor'].append(calibration(config, camera, scene))
+    tables['calibrated_sensor'].append(
+        dict(token=token(config, 'calibration', scene, LIDAR),
+             sensor_token=token(config, 'sensor', LIDAR), translation=lidar.translation.tolist(),
+             rotation=quaternion(lidar.rotation), camera_intrinsic=[])
+    )  # fmt: skip
+    _data_records(config, tables, scene, world, frame, parts, samples, rig)
+    _annotation_records(config, tables, scene, world, frame, parts, samples)
+
+
+def _data_records(
+    config: ToyDriveConfig, tables: dict[str, list[Record]], scene: int, world: World,
+    frame: GlobalFrame, parts: list[dict[str, Any]], samples: list[str], rig: dict[str, Camera],
+) -> None:  # fmt: skip
+    for channel in (LIDAR, *CAMERAS):
+        chain = sorted(
+            (
+                (f['seconds'], part['sample'], f)
+                for part in parts
+                for f in part['files']
+                if f['channel'] == channel
+            ),
+            key=lambda entry: entry[0],
+        )
+        tokens = [token(config, 'data', entry[2]['filename']) for entry in chain]
+        for i, (seconds, sample, file) in enumerate(chain):
+            position, rotation = world.ego_pose(seconds)
+            size = (0, 0) if channel == LIDAR else (rig[channel].height, rig[channel].width)
+            time = stamp(scene, seconds)
+            tables['ego_pose'].append(
+                dict(token=tokens[i], timestamp=time, rotation=quaternion(frame.rotation @ rotation),
+                     translation=frame.point(position).tolist())
+            )  # fmt: skip
+            tables['sample_data'].append(
+                dict(token=tokens[i], ego_pose_token=tokens[i], timestamp=time,
+                     # A sweep belongs to the key frame after it: the devkit interpolates boxes so.
+                     sample_token=samples[sample if file['key'] else sample + 1],
+                     calibrated_sensor_token=token(config, 'calibration', scene, channel),
+                     fileformat='pcd' if channel == LIDAR else 'jpg', is_key_frame=file['key'],
+                     height=size[0], width=size[1], filename=file['filename'],
+                     prev=tokens[i - 1] if i else '',
+                     next=tokens[i + 1] if i + 1 < len(tokens) else '')
+            )  # fmt: skip
+
+
+def _annotation_records(
+    config: ToyDriveConfig, tables: dict[str, list[Record]], scene: int, world: World,
+    frame: GlobalFrame, parts: list[dict[str, Any]], samples: list[str],
+) -> None:  # fmt: skip
+    for actor in world.actors:
+        found = [
+            (part['sample'], box)
+            for part in parts
+            for box in part['boxes']
+            if box['number'] == actor.number
+        ]
+        # Never met by a beam, or met in one key frame only (no velocity): not annotated.
+        if len(found) < 2 or not any(box['points'] for _, box in found):
+            continue
+        instance = token(config, 'instance', scene, actor.number)
+        tokens = [token(config, 'annotation', scene, actor.number, k) for k, _ in found]
+        attribute = tx.attribute_of(actor.category, abs(actor.plan.speed))
+        for i, (k, box) in enumerate(found):
+            place, yaw = world.pose_of(actor, key_time(k))
+            centre = frame.point(place + [0, 0, actor.plan.size[2] / 2])
+            tables['sample_annotation'].append(
+                dict(token=tokens[i], sample_token=samples[k], instance_token=instance,
+                     visibility_token=str(box['level']),
+                     attribute_tokens=[token(config, 'attribute', attribute)] if attribute else [],
+                     translation=centre.tolist(), size=list(actor.plan.size),
+                     rotation=quaternion(frame.rotation @ rotation_z(yaw)),
+                     prev=tokens[i - 1] if i else '',
+                     next=tokens[i + 1] if i + 1 < len(tokens) else '',
+                     num_lidar_pts=box['points'], num_radar_pts=0)
+            )  # fmt: skip
+        tables['instance'].append(
+            dict(token=instance, category_token=token(config, 'category', actor.category),
+                 nbr_annotations=len(found), first_annotation_token=tokens[0],
+                 last_annotation_token=tokens[-1])
+        )  # fmt: skip
+
+
+def _draw_map(members: list[tuple[World, GlobalFrame, str]]) -> np.ndarray:
+    """Semantic prior of a location: road and pavement white, 10 pixels a metre, y upwards."""
+    tile = max(frame.tile for _, frame, _ in members)
+    width = int(max(frame.offset[0] + frame.tile for _, frame, _ in members) / _MAP_RESOLUTION)
+    height = int(tile / _MAP_RESOLUTION)
+    canvas = np.zeros((height, width), np.uint8)
+    for world, frame, _ in members:
+        street = world.street
+        outer = street.half + street.pavement
+        s = np.arange(street.start, street.end + 1, 2.0)
+        outlines = [np.concatenate([street.to_world(s, -outer), street.to_world(s[::-1], outer)])]
+        for c in street.crossings:
+            reach = street.crossing_half + street.pavement
+            corners = np.array([[-reach, -90], [reach, -90], [reach, 90], [-reach, 90]])
+            outlines.append(street.to_world(c + corners[:, 0], corners[:, 1]))
+        for outline in outlines:
+            points = frame.point(np.concatenate([outline, np.zeros((len(outline), 1))], axis=1))
+            pixels = np.stack([points[:, 0], height * _MAP_RESOLUTION - points[:, 1]], axis=1)
+            cv2.fillPoly(canvas, [np.round(pixels / _MAP_RESOLUTION).astype(np.int32)], 255)
+    return canvas
