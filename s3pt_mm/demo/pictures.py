@@ -70,7 +70,9 @@ def draw_lidar(scenes: Sequence[Scene], path: Path) -> Path:
     figure, axes = plt.subplots(1, len(scenes), figsize=(6.2 * len(scenes), 3.9), squeeze=False)
     for axis, scene in zip(axes[0], scenes):
         axis.imshow(scene.image, extent=(0, scene.size[0], scene.size[1], 0))
-        dots = axis.scatter(*scene.points[:, :2].T, c=scene.points[:, 2], s=3, cmap='turbo_r', vmax=60)
+        dots = axis.scatter(
+            *scene.points[:, :2].T, c=scene.points[:, 2], s=3, cmap='turbo_r', vmax=60
+        )
         figure.colorbar(dots, ax=axis, fraction=0.026, pad=0.01, label='depth, m')
         axis.axis('off')
     return _save(figure, path)
@@ -87,7 +89,9 @@ def draw_clusters(scenes: Sequence[Scene], path: Path) -> Path:
         palette = np.random.default_rng(0).permutation(_colours(int(scene.labels.max()) + 1))
         for view in (0, 1):
             picture = scene.views[view]
-            labels = np.kron(scene.labels[view], np.ones((len(picture) // len(scene.labels[view]),) * 2))
+            labels = np.kron(
+                scene.labels[view], np.ones((len(picture) // len(scene.labels[view]),) * 2)
+            )
             row[2 * view].imshow(picture)
             row[2 * view + 1].imshow(0.35 * picture / 255 + 0.65 * palette[labels.astype(int)])
             row[2 * view].set_title(f'view {view + 1}', fontsize=9)
@@ -113,7 +117,9 @@ def draw_pca(scenes: Sequence[Scene], path: Path) -> Path:
     return _save(figure, path)
 
 
-def draw_neighbours(scenes: Sequence[Scene], path: Path, *, queries: int = 4, found: int = 5) -> Path:
+def draw_neighbours(
+    scenes: Sequence[Scene], path: Path, *, queries: int = 4, found: int = 5
+) -> Path:
     """Objects of the first images and their nearest objects in the other images (cosine)."""
     owner = np.concatenate([[i] * len(s.objects) for i, s in enumerate(scenes)])
     cluster = np.concatenate([s.object_clusters for s in scenes])

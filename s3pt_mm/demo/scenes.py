@@ -70,7 +70,9 @@ def look(model: CrIBo, dataset, indices: Sequence[int], *, seed: int = 0) -> lis
         for step in steps:
             if type(step).__name__ == 'TwoViews':
                 photo = results['img'].decode(2)
-                raws.append((photo, results.get('lidar_uvd', np.zeros((0, 3))), results['img'].size))
+                raws.append(
+                    (photo, results.get('lidar_uvd', np.zeros((0, 3))), results['img'].size)
+                )
             results = step(results)
         items.append(results)
     batch = dict(
