@@ -68,12 +68,12 @@ def keyed_batches(
             deaths += 1
             if deaths > max_worker_restarts:
                 raise RuntimeError(
-                    f'data workers died {deaths} times since batch {start} (last: {dead}); the usual '
+                    f'data workers died {deaths} times since batch {start} (last: {", ".join(dead)}); the usual '
                     'cause is memory: lower train_dataloader.num_workers or batch_size, or enlarge '
                     '/dev/shm.'
                 ) from error
             print_log(
-                f'Data worker {dead} died before batch {index}; starting all workers anew '
+                f'Data worker {", ".join(dead)} died before batch {index}; starting all workers anew '
                 f'({deaths} of at most {max_worker_restarts} times).',
                 logger='current',
                 level=logging.WARNING,

@@ -10,14 +10,17 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 
-#: What may differ between two identical runs: clocks, names and folders.
+#: What may differ between two identical runs: clocks, names, folders, and mmengine's version with the commit of the
+#: folder it was started in.
 NOT_COMPARED = (
     'meta/time',
     'meta/cfg',
     'meta/experiment_name',
+    'meta/mmengine_version',
     'message_hub/runtime_info/eta',
     'message_hub/runtime_info/cfg',
     'message_hub/runtime_info/experiment_name',
+    'message_hub/runtime_info/mmengine_version',
     'message_hub/runtime_info/last_ckpt',
     'message_hub/runtime_info/best_ckpt',
     'message_hub/log_scalars/train/time',

@@ -1,0 +1,117 @@
+"""Trains a config while killing it at random moments; the weights must not notice.
+
+    python tools/chaos.py configs/toydrive/s3pt_vitt16.py --kills 20 --work-dir work_dirs/chaos \
+        --cfg-options train_dataloader.batch_size=8 train_cfg.max_epochs=3
+
+One run is left alone. Another is launched, killed with SIGKILL (also while it writes a checkpoint) and
+resumed, --kills times, then finished. Both final checkpoints are compared bit for bit. Exit status 0: equal.
+Both runs save every iteration (or every --save-every).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY))
+
+from s3pt_mm import compat  # noqa: E402
+from s3pt_mm.engine.chaos import torment  # noqa: E402
+from s3pt_mm.engine.compare_checkpoints import compare_checkpoints  # noqa: E402
+
+
+class Launch:
+    """``tools/train.py`` in a process group of its own, so that its workers die with it."""
+
+    def __init__(self, command: list[str], log: Path) -> None:
+        with open(log, 'ab') as output:
+            self._process = subprocess.Popen(
+                command, stdout=output, stderr=subprocess.STDOUT, cwd=REPOSITORY, start_new_session=True
+            )
+
+    def poll(self) -> int | None:
+        return self._process.poll()
+
+    def kill(self) -> None:
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self._process.wait()
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config')
+    parser.add_argument('--kills', type=int, default=20)
+    parser.add_argument('--seed', type=int, default=0, help='of the moments')
+    parser.add_argument('--save-every', type=int, default=1, metavar='ITERATIONS')
+    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/chaos'))
+    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = parse_args()
+    compat.apply()
+    shutil.rmtree(args.work_dir, ignore_errors=True)
+    args.work_dir.mkdir(parents=True)
+
+    def command(name: str, *more: str) -> list[str]:
+        options = [
+            'default_hooks.checkpoint.by_epoch=False',
+            f'default_hooks.checkpoint.interval={args.save_every}',
+            'default_hooks.checkpoint.max_keep_ckpts=2',
+            *args.cfg_options,
+        ]
+        folder = str((args.work_dir / name).resolve())
+        script = str(REPOSITORY / 'tools' / 'train.py')
+        config = str(Path(args.config).resolve())
+        return [sys.executable, script, config, '--work-dir', folder, *more, '--cfg-options', *options]
+
+    def finish(name: str, *more: str) -> Path:
+        log = args.work_dir / f'{name}.log'
+        process = Launch(command(name, *more), log)
+        try:
+            while process.poll() is None:
+                time.sleep(0.05)
+        finally:
+            process.kill()
+        if process.poll() != 0:
+            raise SystemExit(f'{name} ended with status {process.poll()}; see {log}')
+        return Path((args.work_dir / name / 'last_checkpoint').read_text())
+
+    started = time.monotonic()
+    straight = finish('straight')
+    print(f'uninterrupted: {straight.name} after {time.monotonic() - started:.0f} s', flush=True)
+    folder, log = args.work_dir / 'chaos', args.work_dir / 'chaos.log'
+    hits = 0
+    launch = lambda: Launch(command('chaos', '--resume'), log)  # noqa: E731
+    for number, kill in enumerate(torment(launch, folder, kills=args.kills, seed=args.seed), 1):
+        hits += kill.caught_saving
+        print(
+            f'kill {number:3d} while {kill.moment:8s} after {kill.seconds:6.2f} s, {kill.saves} saves, '
+            f'newest {kill.newest}{", half-written file left" if kill.caught_saving else ""}',
+            flush=True,
+        )
+    resumed = finish('chaos', '--resume')
+    differences = compare_checkpoints(straight, resumed)
+    print(f'{args.kills} kills, {hits} of them left a half-written checkpoint; final {resumed.name}')
+    if differences:
+        print('NOT EQUAL:', *differences, sep='\n  ')
+        return 1
+    print('Equal to the uninterrupted run, bit for bit: weights, buffers, optimiser, schedulers, random states, log.')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
