@@ -1,4 +1,4 @@
-"""Token positions and depths against dense images of coordinates and depth, which the package avoids."""
+"""Token positions and depths against dense images of them, which the package avoids."""
 
 import numpy as np
 import pytest
