@@ -1,9 +1,10 @@
 """Each step that the last OpenMMLab releases need on today's torch and transformers.
 
-OpenMMLab's last releases (mmengine 0.10.7, mmpretrain 1.2.0) are older than the libraries that they meet here. Every
-gap that this package has to bridge is one function below, listed in :data:`STEPS` with its reason and with the
-condition under which it can go. :func:`apply` runs them all; it is idempotent, costs nothing the second time, and
-must run before ``mmpretrain.models`` is imported for the first time (the launchers and ``tests/conftest.py`` do so).
+OpenMMLab's last releases (mmengine 0.10.7, mmpretrain 1.2.0) are older than the libraries that
+they meet here. Every gap that this package has to bridge is one function below, listed in
+:data:`STEPS` with its reason and with the condition under which it can go. :func:`apply` runs them
+all; it is idempotent, costs nothing the second time, and must run before ``mmpretrain.models`` is
+imported for the first time (the launchers and ``tests/conftest.py`` do so).
 
 Nothing here ever answers a refused checkpoint with ``weights_only=False``.
 """
@@ -39,8 +40,11 @@ class Step:
 @contextmanager
 def _hidden(module: str) -> Iterator[None]:
     """Make ``import module`` raise ImportError inside the block, as if it were not installed."""
-    before = {name: sys.modules[name] for name in list(sys.modules)
-              if name == module or name.startswith(module + '.')}
+    before = {
+        name: sys.modules[name]
+        for name in list(sys.modules)
+        if name == module or name.startswith(module + '.')
+    }
     for name in before:
         del sys.modules[name]
     sys.modules[module] = None  # type: ignore[assignment]
@@ -60,7 +64,7 @@ def skip_transformers_optimizers() -> None:
 
 
 def skip_multimodal_models() -> None:
-    """Let mmpretrain register its own placeholders for BLIP, LLaVA and others that need an old transformers."""
+    """Let mmpretrain register placeholders for the models that need an old transformers."""
     try:
         major = int(importlib.metadata.version('transformers').split('.')[0])
     except importlib.metadata.PackageNotFoundError:
@@ -72,7 +76,7 @@ def skip_multimodal_models() -> None:
 
 
 def plain_history_buffers() -> None:
-    """Let mmengine's ``HistoryBuffer`` be written and read as numbers alone, without its functions."""
+    """Write and read mmengine's ``HistoryBuffer`` as numbers alone, without its functions."""
     from mmengine.logging.history_buffer import HistoryBuffer
 
     def getstate(self: HistoryBuffer) -> dict[str, object]:
@@ -82,17 +86,20 @@ def plain_history_buffers() -> None:
     def setstate(self: HistoryBuffer, state: dict[str, object]) -> None:
         """Take the numbers and ignore functions that a file brings along."""
         self._set_default_statistics()
-        self.__dict__.update({key: value for key, value in state.items() if key != 'statistics_methods'})
+        self.__dict__.update(
+            {key: value for key, value in state.items() if key != 'statistics_methods'}
+        )
 
     HistoryBuffer.__getstate__ = getstate
     HistoryBuffer.__setstate__ = setstate
 
 
 def _history_method(owner: object, name: object) -> str:
-    """What ``getattr`` means inside a checkpoint: the name of a HistoryBuffer method, and nothing else.
+    """What ``getattr`` means inside a checkpoint: the name of a HistoryBuffer method, no more.
 
-    Files of an unpatched mmengine hold ``getattr(HistoryBuffer, 'mean')``. The real ``getattr`` would be a way to
-    reach any code, so this stands in for it; :func:`plain_history_buffers` throws the result away.
+    Files of an unpatched mmengine hold ``getattr(HistoryBuffer, 'mean')``. The real ``getattr``
+    would be a way to reach any code, so this stands in for it; :func:`plain_history_buffers`
+    throws the result away.
 
     Raises:
         pickle.UnpicklingError: the file asks for anything else.
@@ -101,29 +108,47 @@ def _history_method(owner: object, name: object) -> str:
 
     if owner is HistoryBuffer and name in ('min', 'max', 'mean', 'current'):
         return str(name)
-    raise pickle.UnpicklingError(f'Unsupported use of getattr({owner!r}, {name!r}) in a checkpoint: only the '
-                                 'statistics of mmengine\'s HistoryBuffer are accepted')
+    raise pickle.UnpicklingError(
+        f'Unsupported use of getattr({owner!r}, {name!r}) in a checkpoint: only the '
+        "statistics of mmengine's HistoryBuffer are accepted"
+    )
 
 
 def trusted_globals() -> list[object]:
     """Classes that OpenMMLab's own checkpoints hold and that only carry data.
 
     Returns:
-        mmengine's ``HistoryBuffer`` (the log of a run), numpy's array and scalar constructors and its dtypes (random
-        states, metainfo, log values), and the stand-in for ``getattr``. None of them runs code that a file brings.
+        mmengine's ``HistoryBuffer`` (the log of a run), numpy's array and scalar constructors and
+        its dtypes (random states, metainfo, log values), and the stand-in for ``getattr``. None of
+        them runs code that a file brings.
     """
     import numpy as np
     from mmengine.logging.history_buffer import HistoryBuffer
 
-    core = importlib.import_module('numpy.core' if np.__version__.startswith('1.') else 'numpy._core')
+    core = importlib.import_module(
+        'numpy.core' if np.__version__.startswith('1.') else 'numpy._core'
+    )
     multiarray = importlib.import_module(core.__name__ + '.multiarray')
     dtypes = {type(np.dtype(code)) for code in np.typecodes['All']}
-    # Files name the module by the numpy that wrote them: `numpy.core` up to 1.26, `numpy._core` from 2.0.
-    aliases = [(function, f'{module}.multiarray.{name}')
-               for name, function in (('_reconstruct', multiarray._reconstruct), ('scalar', multiarray.scalar))
-               for module in ('numpy.core', 'numpy._core')]
+    # Files name the module by the numpy that wrote them: `numpy.core` up to 1.26, `numpy._core`
+    # from 2.0.
+    aliases = [
+        (function, f'{module}.multiarray.{name}')
+        for name, function in (
+            ('_reconstruct', multiarray._reconstruct),
+            ('scalar', multiarray.scalar),
+        )
+        for module in ('numpy.core', 'numpy._core')
+    ]
     stand_ins = [(_history_method, 'builtins.getattr'), (_history_method, '__builtin__.getattr')]
-    return [HistoryBuffer, np.ndarray, np.dtype, *sorted(dtypes, key=lambda cls: cls.__name__), *aliases, *stand_ins]
+    return [
+        HistoryBuffer,
+        np.ndarray,
+        np.dtype,
+        *sorted(dtypes, key=lambda cls: cls.__name__),
+        *aliases,
+        *stand_ins,
+    ]
 
 
 def trust_openmmlab_checkpoints() -> None:
@@ -134,26 +159,40 @@ def trust_openmmlab_checkpoints() -> None:
 
 
 STEPS: tuple[Step, ...] = (
-    Step('skip_transformers_optimizers',
-         'mmengine 0.10.7 imports transformers to register its Adafactor: a second or more at every start, and with '
-         'transformers 4 a KeyError, because torch >= 2.5 has an Adafactor that is registered already',
-         'mmengine registers transformers\' optimisers lazily or under a name of their own',
-         skip_transformers_optimizers),
-    Step('skip_multimodal_models',
-         'mmpretrain 1.2.0 sees any transformers >= 4.28 as usable, but its BLIP imports names that transformers 5 '
-         'removed, so `import mmpretrain.models` fails (TypeError: NoneType takes no arguments)',
-         'mmpretrain supports transformers 5 or asks for transformers < 5',
-         skip_multimodal_models),
-    Step('plain_history_buffers',
-         'mmengine 0.10.7 pickles the methods of HistoryBuffer as `getattr(HistoryBuffer, name)`; to allow getattr in a '
-         'checkpoint would be to allow any code',
-         'mmengine leaves statistics_methods out of HistoryBuffer.__getstate__',
-         plain_history_buffers),
-    Step('trust_openmmlab_checkpoints',
-         'torch >= 2.6 loads with weights_only=True; mmengine 0.10.7 stores HistoryBuffer and numpy values in every '
-         'checkpoint, so resuming fails (UnpicklingError: Unsupported global)',
-         'mmengine writes checkpoints of plain containers and tensors, or registers these classes itself',
-         trust_openmmlab_checkpoints),
+    Step(
+        'skip_transformers_optimizers',
+        'mmengine 0.10.7 imports transformers to register its Adafactor: a second or more at '
+        'every start, and with '
+        'transformers 4 a KeyError, because torch >= 2.5 has an Adafactor that is registered '
+        'already',
+        "mmengine registers transformers' optimisers lazily or under a name of their own",
+        skip_transformers_optimizers,
+    ),
+    Step(
+        'skip_multimodal_models',
+        'mmpretrain 1.2.0 sees any transformers >= 4.28 as usable, but its BLIP imports names '
+        'that transformers 5 '
+        'removed, so `import mmpretrain.models` fails (TypeError: NoneType takes no arguments)',
+        'mmpretrain supports transformers 5 or asks for transformers < 5',
+        skip_multimodal_models,
+    ),
+    Step(
+        'plain_history_buffers',
+        'mmengine 0.10.7 pickles the methods of HistoryBuffer as `getattr(HistoryBuffer, name)`; '
+        'to allow getattr in a '
+        'checkpoint would be to allow any code',
+        'mmengine leaves statistics_methods out of HistoryBuffer.__getstate__',
+        plain_history_buffers,
+    ),
+    Step(
+        'trust_openmmlab_checkpoints',
+        'torch >= 2.6 loads with weights_only=True; mmengine 0.10.7 stores HistoryBuffer and '
+        'numpy values in every '
+        'checkpoint, so resuming fails (UnpicklingError: Unsupported global)',
+        'mmengine writes checkpoints of plain containers and tensors, or registers these classes '
+        'itself',
+        trust_openmmlab_checkpoints,
+    ),
 )
 
 _applied: list[str] = []
@@ -176,12 +215,13 @@ def check_versions(windows: dict[str, tuple[str, str]] | None = None) -> None:
     """Compare the installed hosts with the supported windows.
 
     Args:
-        windows: ``package: (first accepted, first refused)``. Defaults to :data:`s3pt_mm.VERSION_WINDOWS`.
+        windows: ``package: (first accepted, first refused)``. Defaults to
+            :data:`s3pt_mm.VERSION_WINDOWS`.
 
     Raises:
-        ImportError: a host is of another version. The message names every such package, its version, the accepted
-            range and the command that repairs it. A package that is absent is no error: pre-training needs neither
-            mmsegmentation nor mmdet3d.
+        ImportError: a host is of another version. The message names every such package, its
+            version, the accepted range and the command that repairs it. A package that is absent
+            is no error: pre-training needs neither mmsegmentation nor mmdet3d.
     """
     from packaging.version import Version
 
@@ -192,8 +232,10 @@ def check_versions(windows: dict[str, tuple[str, str]] | None = None) -> None:
         except importlib.metadata.PackageNotFoundError:
             continue
         if not Version(first) <= Version(Version(found).base_version) < Version(stop):
-            wrong.append(f'{package} {found} is installed, s3pt_mm needs >={first},<{stop}: '
-                         f'pip install "{package}>={first},<{stop}"')
+            wrong.append(
+                f'{package} {found} is installed, s3pt_mm needs >={first},<{stop}: '
+                f'pip install "{package}>={first},<{stop}"'
+            )
     if wrong:
         raise ImportError('\n'.join(wrong))
 

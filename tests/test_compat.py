@@ -15,8 +15,11 @@ from s3pt_mm import compat
 
 def test_package_import_is_light() -> None:
     """`import s3pt_mm` loads neither torch nor any host."""
-    code = ('import sys, s3pt_mm; heavy = {"torch", "numpy", "mmengine", "mmcv", "mmpretrain", "mmseg", "mmdet3d"}; '
-            'sys.exit(", ".join(sorted(heavy & set(sys.modules))) or None)')
+    code = (
+        'import sys, s3pt_mm; heavy = {"torch", "numpy", "mmengine", "mmcv", "mmpretrain", '
+        '"mmseg", "mmdet3d"}; '
+        'sys.exit(", ".join(sorted(heavy & set(sys.modules))) or None)'
+    )
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -40,6 +43,7 @@ def test_mmpretrain_models_import_beside_any_transformers() -> None:
 
     assert MODELS.get('VisionTransformer') is not None
     import importlib.metadata
+
     if int(importlib.metadata.version('transformers').split('.')[0]) >= 5:
         with pytest.raises(ImportError, match='multi-modal'):
             MODELS.build(dict(type='BlipCaption'))
@@ -54,6 +58,7 @@ def test_transformers_is_hidden_only_inside() -> None:
         with pytest.raises(ImportError):
             import json  # noqa: F811
     import json as again
+
     assert sys.modules['json.decoder'] is json.decoder and again is sys.modules['json']
 
 
@@ -61,9 +66,15 @@ def test_resumable_contents_load_with_weights_only(tmp_path) -> None:
     """What mmengine and a numpy random state put into a checkpoint comes back unchanged."""
     compat.apply()
     buffer = HistoryBuffer([1.0, 2.0], [1, 1])
-    content = dict(message_hub=dict(log_scalars=dict(loss=buffer)), numpy_state=np.random.RandomState(3).get_state(),
-                   scalar=np.float64(0.25), integer=np.int64(7), half=np.array([1.5], dtype=np.float16),
-                   flag=np.bool_(True), palette=np.arange(6, dtype=np.uint8).reshape(2, 3))
+    content = dict(
+        message_hub=dict(log_scalars=dict(loss=buffer)),
+        numpy_state=np.random.RandomState(3).get_state(),
+        scalar=np.float64(0.25),
+        integer=np.int64(7),
+        half=np.array([1.5], dtype=np.float16),
+        flag=np.bool_(True),
+        palette=np.arange(6, dtype=np.uint8).reshape(2, 3),
+    )
     path = tmp_path / 'resume.pth'
     torch.save(content, path)
     back = torch.load(path, weights_only=True)
@@ -75,9 +86,12 @@ def test_resumable_contents_load_with_weights_only(tmp_path) -> None:
 
 
 def test_history_buffer_of_an_unpatched_mmengine_loads(tmp_path) -> None:
-    """A file that holds `getattr(HistoryBuffer, name)` loads; its functions are ignored, its numbers kept."""
-    code = ('import sys, torch; from mmengine.logging.history_buffer import HistoryBuffer; '
-            'torch.save(dict(loss=HistoryBuffer([1.0, 3.0], [1, 1])), sys.argv[1])')
+    """A file that holds `getattr(HistoryBuffer, name)` loads; its functions are ignored, its
+    numbers kept."""
+    code = (
+        'import sys, torch; from mmengine.logging.history_buffer import HistoryBuffer; '
+        'torch.save(dict(loss=HistoryBuffer([1.0, 3.0], [1, 1])), sys.argv[1])'
+    )
     path = tmp_path / 'stock.pth'
     subprocess.run([sys.executable, '-c', code, str(path)], check=True)
     assert b'getattr' in path.read_bytes()
@@ -115,9 +129,19 @@ def test_other_classes_stay_refused(tmp_path) -> None:
 
 
 def test_version_windows_name_package_range_and_remedy() -> None:
-    """The installed environment passes; a wrong window is reported with everything needed to repair it."""
+    """The installed environment passes; a wrong window is reported with everything needed to
+    repair it."""
     compat.check_versions()
-    assert set(s3pt_mm.VERSION_WINDOWS) >= {'torch', 'numpy', 'mmengine', 'mmcv', 'mmpretrain', 'mmdet3d'}
-    with pytest.raises(ImportError, match=r'mmengine .* needs >=9,<10: pip install "mmengine>=9,<10"'):
+    assert set(s3pt_mm.VERSION_WINDOWS) >= {
+        'torch',
+        'numpy',
+        'mmengine',
+        'mmcv',
+        'mmpretrain',
+        'mmdet3d',
+    }
+    with pytest.raises(
+        ImportError, match=r'mmengine .* needs >=9,<10: pip install "mmengine>=9,<10"'
+    ):
         compat.check_versions({'mmengine': ('9', '10'), 'numpy': ('1', '3')})
     compat.check_versions({'no-such-distribution': ('1', '2')})

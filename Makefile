@@ -1,0 +1,29 @@
+# make setup   the environment alone (VENV, default .venv)
+# make demo    set-up, then ToyDrive, S3PT pre-training and its report in work_dirs/demo/
+# make test    set-up, then the whole test suite; PYTEST_ARGS adds options
+SHELL := /bin/sh
+VENV ?= .venv
+PYTEST_ARGS ?=
+python := $(VENV)/bin/python
+# Several checkouts may share one environment: the one that runs comes first.
+export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
+
+.PHONY: help setup demo test test-fast lint
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+setup:
+	@./tools/setup_env.sh "$(VENV)"
+
+demo: setup
+	"$(python)" tools/demo.py
+
+test: setup
+	"$(python)" -m pytest $(PYTEST_ARGS)
+
+test-fast: setup
+	"$(python)" -m pytest -m "not slow" $(PYTEST_ARGS)
+
+lint: setup
+	"$(python)" -m ruff check .
