@@ -1,0 +1,33 @@
+"""Resumed equals uninterrupted, bit for bit, for the shipped methods on ToyDrive."""
+
+import pytest
+import torch
+
+from s3pt_mm.engine.compare_checkpoints import compare_checkpoints
+from tests.test_reliability.method_runs import small_config
+from tests.test_reliability.tiny_run import last_checkpoint, train
+
+PRETRAINING = ['toydrive/dino_vitt16.py', 'toydrive/cribo_vitt16.py', 'toydrive/s3pt_vitt16.py']
+ACCUMULATE = {'optim_wrapper.accumulative_counts': 2}
+
+
+@pytest.mark.parametrize('config', PRETRAINING)
+def test_stopped_in_mid_epoch_at_its_end_and_in_an_accumulation(tmp_path, toydrive, config):
+    """9 iterations, a step every second one; stops after 2, 3 (end of epoch) and 7."""
+
+    def run(name, **changes):
+        return small_config(config, toydrive, tmp_path / name, **ACCUMULATE, **changes)
+
+    assert train(run('straight'))
+    assert not train(run('stopped'), stop_at=2)
+    assert not train(run('stopped', resume=True), stop_at=3)
+    assert not train(run('stopped', resume=True), stop_at=7)
+    assert train(run('stopped', resume=True))
+    files = [last_checkpoint(tmp_path / name) for name in ('straight', 'stopped')]
+    assert compare_checkpoints(*files) == []
+    checkpoint = torch.load(files[0], weights_only=True)
+    held = checkpoint['state_dict']
+    assert checkpoint['meta']['iter'] == 9
+    assert held['image_center.value'].any(), 'the comparison covers a centre that moved'
+    if 'dino' not in config:
+        assert held['queue.counts'].any() and held['object_center.value'].any()
