@@ -22,17 +22,19 @@ def pedestrian(
     stride = rng.uniform(0.14, 0.3) if walking else rng.uniform(0.0, 0.05)
     for side in (-1, 1):
         foot = stride * side
-        shape.tube((foot, 0.1 * side, 0.06), (0.0, 0.09 * side, 0.86), 0.075, legs, end_radius=0.1)
+        shape.tube((foot, 0.1 * side, 0.06), (0.0, 0.09 * side, 0.86), 0.075, legs, end_radius=0.1,
+                   sections=6)
         shape.box((foot - 0.08, 0.1 * side - 0.05, 0.0), (foot + 0.16, 0.1 * side + 0.05, 0.09), shoe)
         shape.tube(
-            (0.0, 0.22 * side, 1.4), (-0.8 * foot, 0.28 * side, 0.84), 0.06, coat, end_radius=0.045
+            (0.0, 0.22 * side, 1.4), (-0.8 * foot, 0.28 * side, 0.84), 0.06, coat, end_radius=0.045,
+            sections=5,
         )
-        shape.ellipsoid((-0.8 * foot, 0.28 * side, 0.8), (0.05, 0.04, 0.06), skin)
+        shape.ellipsoid((-0.8 * foot, 0.28 * side, 0.8), (0.05, 0.04, 0.06), skin, subdivisions=0)
     low = rng.uniform(0.55, 0.85)
     shape.tube((0, 0, low), (0, 0, 1.45), 1.0, coat, end_radius=0.9, squash=(0.13, 0.2, 1))
     shape.ellipsoid((0, 0, 1.42), (0.12, 0.21, 0.1), coat)
-    shape.tube((0, 0, 1.45), (0, 0, 1.56), 0.05, skin)
-    shape.ellipsoid((0.01, 0, 1.63), (0.1, 0.085, 0.13), skin, subdivisions=2)
+    shape.tube((0, 0, 1.45), (0, 0, 1.56), 0.05, skin, sections=5)
+    shape.ellipsoid((0.01, 0, 1.63), (0.1, 0.085, 0.13), skin)
     shape.ellipsoid((-0.02, 0, 1.68), (0.11, 0.095, 0.1), hair)
     if worker:
         shape.tube((0, 0, 0.95), (0, 0, 1.4), 1.0, m.stripes(label, 0.18), squash=(0.145, 0.215, 1))

@@ -14,6 +14,8 @@ from .taxonomy import SKY
 from .tracing import Hits, Instant
 from .world import Light
 
+_BAND = 24_000  # rays shaded at once
+
 
 @dataclass(frozen=True, eq=False)
 class Photo:
@@ -163,6 +165,51 @@ def _albedo(
     return colour, gloss, glow, labels
 
 
+def _shade(
+    instant: Instant, origin: np.ndarray, directions: np.ndarray, pixel: float
+) -> tuple[np.ndarray, np.ndarray, Hits]:
+    """Radiance (R, 3), label (R,) and hits of rays; ``pixel`` is a pixel's width at one metre."""
+    light = instant.world.light
+    hits = instant.trace(origin, directions)
+    hit = np.flatnonzero(hits.material >= 0)
+    near = np.where(np.isfinite(hits.distance), hits.distance, np.float32(0))
+    points = origin.astype(np.float32) + directions * near[:, None]
+    footprint = near * np.float32(pixel)
+    radiance = np.zeros((len(directions), 3), np.float32)
+    labels = np.full(len(directions), SKY, dtype=np.uint8)
+    free = np.flatnonzero(hits.material < 0)
+    radiance[free] = _sky(light, directions[free])
+    if len(hit) == 0:
+        return radiance, labels, hits
+
+    colour, gloss, glow, labels[hit] = _albedo(instant, hits, points, hit, footprint)
+    normal, place, view = hits.normal[hit], points[hit], directions[hit]
+    lifted = place + normal * np.float32(0.02)
+    ambient = np.float32(0.55) + np.float32(0.45) * normal[:, 2]
+    # Sky light comes from above; little of it gets under a car.
+    low = np.flatnonzero(place[:, 2] < 1.0)
+    covered = instant.blocked(lifted[low], np.array([0.15, 0.1, 0.98]), 1.6)
+    ambient[low[covered]] *= np.float32(0.35)
+    received = light.sky_rgb.astype(np.float32) * ambient[:, None]
+    if light.kind == 'day':
+        facing = np.maximum(normal @ light.sun.astype(np.float32), 0)
+        lit = np.flatnonzero(facing > 0)
+        facing[lit[instant.blocked(lifted[lit], light.sun)]] = 0
+        received += light.sun_rgb.astype(np.float32) * facing[:, None]
+    elif light.kind == 'night':
+        received += _lamp_light(instant, place, normal)
+    shaded = colour * received + glow
+    shiny = np.flatnonzero(gloss > 0.01)
+    along = (view[shiny] * normal[shiny]).sum(1)
+    mirrored = view[shiny] - 2 * along[:, None] * normal[shiny]
+    share = gloss[shiny] * (0.25 + 0.75 * (1 - np.abs(along)) ** 3) * (mirrored[:, 2] > -0.05)
+    shaded[shiny] += share[:, None] * (_sky(light, mirrored) - 0.3 * shaded[shiny])
+    thin = np.exp(np.float32(-light.fog) * near[hit])[:, None]
+    haze = light.sky_rgb.astype(np.float32) * np.float32(1.05)
+    radiance[hit] = shaded * thin + haze * (1 - thin)
+    return radiance, labels, hits
+
+
 def render(
     instant: Instant, camera: Camera, *, scale: float, rng: np.random.Generator
 ) -> Photo:
@@ -175,54 +222,27 @@ def render(
         rng: Source of sensor noise and white balance.
     """
     width, height = round(camera.width * scale), round(camera.height * scale)
-    light = instant.world.light
     position, rotation = instant.world.ego_pose(instant.time)
     own = camera.rays(width, height)
-    directions = (own @ (rotation @ camera.rotation).T).astype(np.float32)
+    turn = (rotation @ camera.rotation).T.astype(np.float32)
     origin = position + rotation @ camera.translation
-    hits = instant.trace(origin, directions)
-    hit = np.flatnonzero(hits.material >= 0)
-    near = np.where(np.isfinite(hits.distance), hits.distance, 0.0).astype(np.float32)
-    points = origin.astype(np.float32) + directions * near[:, None]
-    footprint = near * np.float32(1.0 / (camera.intrinsic[0, 0] * scale))
-
-    colour, gloss, glow, labels_hit = _albedo(instant, hits, points, hit, footprint)
-    normal, place, view = hits.normal[hit], points[hit], directions[hit]
-    lifted = place + normal * np.float32(0.02)
-    # Sky light comes from above; less of it under a car and low between walls.
-    covered = instant.blocked(lifted, np.array([0.15, 0.1, 0.98]), 1.6)
-    ambient = (0.55 + 0.45 * normal[:, 2]) * np.where(covered, 0.35, 1.0)
-    received = light.sky_rgb.astype(np.float32) * ambient[:, None]
-    if light.kind == 'day':
-        facing = np.maximum(normal @ light.sun.astype(np.float32), 0)
-        lit = np.flatnonzero(facing > 0)
-        shadow = instant.blocked(lifted[lit], light.sun)
-        facing[lit[shadow]] = 0
-        received = received + light.sun_rgb.astype(np.float32) * facing[:, None]
-    elif light.kind == 'night':
-        received = received + _lamp_light(instant, place, normal)
-    radiance = np.zeros((len(directions), 3), np.float32)
-    shaded = colour * received + glow
-    mirrored = view - 2 * (view * normal).sum(1, keepdims=True) * normal
-    shiny = np.flatnonzero(gloss > 0.01)
-    grazing = 1 - np.abs((view[shiny] * normal[shiny]).sum(1))
-    share = gloss[shiny] * (0.25 + 0.75 * grazing**3) * (mirrored[shiny, 2] > -0.05)
-    shaded[shiny] += share[:, None] * (_sky(light, mirrored[shiny]) - 0.3 * shaded[shiny])
-    thin = np.exp(-light.fog * near[hit])[:, None]
-    haze = light.sky_rgb.astype(np.float32) * 1.05
-    radiance[hit] = shaded * thin + haze * (1 - thin)
-    free = np.flatnonzero(hits.material < 0)
-    radiance[free] = _sky(light, directions[free])
-
-    labels = np.full(len(directions), SKY, dtype=np.uint8)
-    labels[hit] = labels_hit
-    image = _develop(radiance.reshape(height, width, 3), light, camera, rng)
+    radiance = np.empty((len(own), 3), np.float32)
+    labels = np.empty(len(own), np.uint8)
+    actors = np.empty(len(own), np.int32)
+    depth = np.empty(len(own), np.float32)
+    step = width * max(1, _BAND // width)  # bands that fit the processor's cache
+    for start in range(0, len(own), step):
+        band = slice(start, start + step)
+        radiance[band], labels[band], hits = _shade(
+            instant, origin, own[band] @ turn, 1.0 / (camera.intrinsic[0, 0] * scale)
+        )
+        actors[band], depth[band] = hits.actor, hits.distance * own[band, 2]
     shape = (height, width)
     return Photo(
-        image=image,
+        image=_develop(radiance.reshape(*shape, 3), instant.world.light, camera, rng),
         labels=labels.reshape(shape),
-        actors=hits.actor.reshape(shape),
-        depth=(hits.distance * own[:, 2].astype(np.float32)).reshape(shape),
+        actors=actors.reshape(shape),
+        depth=depth.reshape(shape),
     )
 
 

@@ -54,13 +54,14 @@ class Camera:
     height: int
 
     def rays(self, width: int, height: int) -> np.ndarray:
-        """(height * width, 3) unit directions in the camera frame through a coarser pixel grid."""
+        """(height * width, 3) float32 unit directions, camera frame, through a coarser grid."""
         x = (np.arange(width) + 0.5) * (self.width / width)
         y = (np.arange(height) + 0.5) * (self.height / height)
         f, cx, cy = self.intrinsic[0, 0], self.intrinsic[0, 2], self.intrinsic[1, 2]
         xx, yy = np.meshgrid((x - cx) / f, (y - cy) / f)
         rays = np.stack([xx, yy, np.ones_like(xx)], axis=-1).reshape(-1, 3)
-        return rays / np.linalg.norm(rays, axis=1, keepdims=True)
+        rays /= np.linalg.norm(rays, axis=1, keepdims=True)
+        return rays.astype(np.float32)
 
 
 def _axes(yaw: float, pitch: float, roll: float) -> np.ndarray:

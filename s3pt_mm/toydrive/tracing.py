@@ -59,7 +59,7 @@ class _Tree:
 
     def blocked(self, origins: np.ndarray, directions: np.ndarray, reach: np.ndarray) -> np.ndarray:
         """(R,) bool: something lies within ``reach`` metres along the ray."""
-        if self.scene is None:
+        if self.scene is None or len(origins) == 0:
             return np.zeros(len(origins), dtype=bool)
         found = self.scene.run(origins, directions, dists=reach, query='OCCLUDED')
         return np.asarray(found) >= 0
@@ -121,6 +121,7 @@ class Instant:
             np.broadcast_to(np.asarray(direction, dtype=np.float32), origins.shape)
         )
         limit = np.full(len(origins), reach, dtype=np.float32)
-        return self._trees[0].blocked(origins, directions, limit) | self._trees[1].blocked(
-            origins, directions, limit
-        )
+        blocked = self._trees[0].blocked(origins, directions, limit)
+        free = np.flatnonzero(~blocked)
+        blocked[free] = self._trees[1].blocked(origins[free], directions[free], limit[free])
+        return blocked
