@@ -1,13 +1,11 @@
 """A frozen image backbone: no gradient, no drop path, no change of weights or buffers.
 
 Both evaluations (segmentation and detection) probe a pre-trained ViT, so "frozen" has to mean
-frozen. mmpretrain's
-``frozen_stages`` switches the gradients off, but calls ``eval()`` only once, at construction; the
-next
-``model.train()`` undoes it and drop path is random again. mmengine's ``Pretrained`` initialiser
-warns about keys that do not
-fit and goes on. Here the backbone stays in eval mode, keeps no activations, and a checkpoint either
-fits or is an error.
+frozen. mmpretrain's ``frozen_stages`` switches the gradients off, but calls ``eval()`` only once,
+at
+construction; the next ``model.train()`` undoes it and drop path is random again. mmengine's
+``Pretrained`` initialiser warns about keys that do not fit and goes on. Here the backbone stays in
+eval mode, keeps no activations, and a checkpoint either fits or is an error.
 
 In a config of mmseg or mmdet3d (``custom_imports`` lists ``s3pt_mm.frozen``)::
 
@@ -17,8 +15,7 @@ In a config of mmseg or mmdet3d (``custom_imports`` lists ``s3pt_mm.frozen``)::
         init_cfg=dict(type='Pretrained', checkpoint=None, prefix='teacher.backbone.'))
 
 ``checkpoint`` is one argument of a run: ``--cfg-options model.backbone.init_cfg.checkpoint=PATH``;
-the word ``random`` asks for
-random weights in so many letters (tests, baselines).
+the word ``random`` asks for random weights in so many letters (tests, baselines).
 """
 
 from __future__ import annotations
@@ -33,9 +30,14 @@ from typing import Any
 import torch
 from mmengine.logging import print_log
 from mmengine.runner.checkpoint import CheckpointLoader
-from mmpretrain.models.backbones import VisionTransformer
-from mmpretrain.registry import MODELS
 from torch import Tensor, nn
+
+from s3pt_mm import compat
+
+compat.apply()  # before mmpretrain.models is imported for the first time
+
+from mmpretrain.models.backbones import VisionTransformer  # noqa: E402
+from mmpretrain.registry import MODELS  # noqa: E402
 
 RANDOM = 'random'
 """The value of ``init_cfg.checkpoint`` that asks for random weights."""

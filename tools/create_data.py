@@ -15,7 +15,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.p
 
 COMMANDS = {
     'nuscenes': ('s3pt_mm.datasets.nuscenes_infos', 'info files for pre-training and detection'),
-    'nuimages': ('s3pt_mm.segmentation.create_nuimages', 'semantic masks for segmentation'),
+    'nuimages': ('s3pt_mm.evaluation.nuimages_masks', 'semantic masks for segmentation'),
 }
 
 

@@ -1,0 +1,31 @@
+# Patch-size study of the supplement's Table 5: Mask Transformer probing of a frozen ViT-S/14.
+# 518 = 37 x 14 takes the place of 512, which 14 does not divide.
+_base_ = ['./mask_vits16_nuimages.py']
+crop_size = (518, 518)
+scale = (2072, 518)
+train_pipeline = [
+    dict(type='SeedFromIndex'),
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadSegmentationLabels'),
+    dict(type='RandomResize', scale=scale, ratio_range=(0.5, 2.0), keep_ratio=True),
+    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PhotoMetricDistortion'),
+    dict(type='PackSegInputs'),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=scale, keep_ratio=True),
+    dict(type='LoadSegmentationLabels'),
+    dict(type='PackSegInputs'),
+]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
+data_preprocessor = dict(size=crop_size)
+model = dict(
+    data_preprocessor=data_preprocessor,
+    backbone=dict(patch_size=14, img_size=518),
+    # The stride keeps the overlap of 512/480 in whole patches: 518 - 28.
+    test_cfg=dict(crop_size=crop_size, stride=(490, 490)),
+)

@@ -1,0 +1,51 @@
+# Linear probing on ToyDrive's Cityscapes folders; see linear_vitt16_nuimages.py.
+_base_ = ['../segmenter/linear_vits16_cityscapes.py']
+data_root = 'data/toydrive/cityscapes/'
+crop_size = (224, 224)
+scale = (448, 224)  # long and short side, pixels
+max_iters = 400
+train_pipeline = [
+    dict(type='SeedFromIndex'),
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadSegmentationLabels'),
+    dict(type='RandomResize', scale=scale, ratio_range=(0.75, 1.5), keep_ratio=True),
+    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PhotoMetricDistortion'),
+    dict(type='PackSegInputs'),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=scale, keep_ratio=True),
+    dict(type='LoadSegmentationLabels'),
+    dict(type='PackSegInputs'),
+]
+train_dataloader = dict(
+    num_workers=1, dataset=dict(data_root=data_root, pipeline=train_pipeline)
+)
+val_dataloader = dict(num_workers=1, dataset=dict(data_root=data_root, pipeline=test_pipeline))
+test_dataloader = val_dataloader
+model = dict(
+    data_preprocessor=dict(size=crop_size),
+    backbone=dict(
+        arch=dict(
+            _delete_=True, embed_dims=128, num_layers=6, num_heads=4, feedforward_channels=512
+        ),
+        img_size=224,
+    ),
+    decode_head=dict(in_channels=128, channels=128),
+    test_cfg=dict(crop_size=crop_size, stride=(176, 176)),
+)
+optim_wrapper = dict(optimizer=dict(lr=3e-3))
+param_scheduler = [
+    dict(
+        type='PolyLRToFraction',
+        final_fraction=0.1,
+        power=0.9,
+        begin=0,
+        end=max_iters,
+        by_epoch=False,
+    )
+]
+train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
+default_hooks = dict(checkpoint=dict(interval=200))

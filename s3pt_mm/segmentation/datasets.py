@@ -1,0 +1,112 @@
+"""Segmentation data sets that mmseg does not have."""
+
+from __future__ import annotations
+
+import json
+import os.path as osp
+from typing import Any
+
+from mmseg.datasets import BaseSegDataset, CityscapesDataset
+from mmseg.registry import DATASETS
+
+from s3pt_mm.evaluation.class_sets import CLASS_SETS
+
+
+@DATASETS.register_module()
+class NuImagesDataset(BaseSegDataset):
+    """nuImages with the masks and lists of ``tools/create_data.py nuimages``.
+
+    Use ``LoadSegmentationLabels`` in the pipeline: mask files hold the devkit's ids, which only it
+    turns into labels. Class 0 is a class, so ``reduce_zero_label`` stays False.
+
+    Args:
+        class_set: ``nuimages13`` (the ten detection classes, driveable surface, ego vehicle,
+            background; choice of this package) or ``nuimages25`` (every category).
+        ann_file: ``nuimages_train.json`` and the like; relative to ``data_root``.
+        data_prefix: ``img_path`` and ``seg_map_path``: folders of images and masks, relative to
+            ``data_root``; the default is right when masks were written into the nuImages folder.
+        kwargs: See mmseg's ``BaseSegDataset``.
+    """
+
+    def __init__(
+        self,
+        *,
+        ann_file: str,
+        class_set: str = 'nuimages13',
+        data_prefix: dict[str, str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if class_set not in ('nuimages13', 'nuimages25'):
+            raise ValueError(f'class_set is {class_set!r}; choose nuimages13 or nuimages25.')
+        chosen = CLASS_SETS[class_set]
+        metainfo = dict(
+            classes=chosen.classes, palette=[list(c) for c in chosen.palette], class_set=class_set
+        )
+        super().__init__(
+            ann_file=ann_file,
+            metainfo=metainfo,
+            data_prefix=data_prefix or dict(img_path='', seg_map_path=''),
+            **kwargs,
+        )
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """Items of the list file, with absolute paths.
+
+        Raises:
+            FileNotFoundError: There is no list.
+        """
+        if not osp.isfile(self.ann_file):
+            raise FileNotFoundError(
+                f'{self.ann_file} does not exist; write it with `tools/create_data.py nuimages '
+                f'--root {self.data_root or "ROOT"}`.'
+            )
+        with open(self.ann_file, encoding='utf-8') as file:
+            items = json.load(file)['data_list']
+        images = self.data_prefix.get('img_path') or ''
+        masks = self.data_prefix.get('seg_map_path') or ''
+        return [
+            dict(
+                img_path=osp.join(images, item['img_path']),
+                seg_map_path=osp.join(masks, item['seg_map_path']),
+                class_set=self._metainfo['class_set'],
+                label_map=None,
+                reduce_zero_label=False,
+                seg_fields=[],
+            )
+            for item in items
+        ]
+
+
+@DATASETS.register_module()
+class ACDCSegDataset(CityscapesDataset):
+    """ACDC (arXiv 2104.13395): ``rgb_anon/<condition>/<split>`` and ``gt/<condition>/<split>``."""
+
+    def __init__(
+        self,
+        img_suffix: str = '_rgb_anon.png',
+        seg_map_suffix: str = '_gt_labelTrainIds.png',
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, **kwargs)
+
+
+@DATASETS.register_module()
+class FoggyCityscapesDataset(CityscapesDataset):
+    """Foggy Cityscapes (arXiv 1708.07819): ``leftImg8bit_foggyDBF`` with Cityscapes' own labels.
+
+    Args:
+        beta: Attenuation coefficient in 1/m, as in the file names: 0.005, 0.01 or 0.02.
+        kwargs: See mmseg's ``CityscapesDataset``.
+    """
+
+    def __init__(self, beta: float = 0.02, **kwargs: Any) -> None:
+        super().__init__(img_suffix=f'_leftImg8bit_foggy_beta_{beta}.png', **kwargs)
+
+
+@DATASETS.register_module()
+class FoggyDrivingDataset(CityscapesDataset):
+    """Foggy Driving (arXiv 1708.07819): ``leftImg8bit/public`` with its own coarse or fine
+    labels."""
+
+    def __init__(self, seg_map_suffix: str = '_gtCoarse_labelTrainIds.png', **kwargs: Any) -> None:
+        super().__init__(seg_map_suffix=seg_map_suffix, **kwargs)
