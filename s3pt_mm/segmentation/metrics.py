@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +13,7 @@ from mmseg.evaluation import IoUMetric
 from mmseg.registry import METRICS
 
 from s3pt_mm.evaluation.class_sets import IGNORE
+from s3pt_mm.files import write_json
 from s3pt_mm.segmentation.class_mapping import ClassMapping, load_mapping
 
 
@@ -102,22 +100,5 @@ class SegmentationMetric(IoUMetric):
         print_log('\n'.join([f'{"class":>24}     IoU     Acc', *lines]), logger=logger)
         if self.result_file and is_main_process():
             content = dict(metrics, classes=names, images=len(results))
-            write_json_atomically(self.result_file, content)
+            write_json(self.result_file, content)
         return metrics
-
-
-def write_json_atomically(path: str | os.PathLike[str], content: Any) -> None:
-    """Write JSON (NaN as null) under a temporary name and rename it."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [plain(item) for item in value]
-        return None if isinstance(value, float) and np.isnan(value) else value
-
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
-    partial.write_text(json.dumps(plain(content), indent=1) + '\n', encoding='utf-8')
-    os.replace(partial, path)

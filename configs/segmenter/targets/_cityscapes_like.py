@@ -1,0 +1,14 @@
+# Test data sets with Cityscapes' 19 classes, for tools/domain_generalisation.py --target.
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(2049, 1025), keep_ratio=True),
+    dict(type='LoadSegmentationLabels', class_set='cityscapes19'),
+    dict(type='PackSegInputs'),
+]
+test_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(pipeline=test_pipeline, test_mode=True),
+)

@@ -1,0 +1,25 @@
+"""Supplement's Fig. 3: rows of images; columns input, ground truth and one a model; a legend.
+
+python tools/analysis/qualitative.py --help
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works without installation too
+
+from s3pt_mm.analysis.qualitative import add_arguments, run  # noqa: E402
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_arguments(parser)
+    run(parser.parse_args())
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,29 @@
+"""Train a probe at three learning rates and report the best.
+
+python tools/sweep.py CONFIG CHECKPOINT [--lr 8e-4 3e-4 8e-5] [--gpus 0 1 2]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without installation too
+
+from s3pt_mm import compat  # noqa: E402
+
+compat.apply()
+
+from s3pt_mm.evaluation.sweep import add_arguments, run  # noqa: E402
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_arguments(parser)
+    run(parser.parse_args())
+
+
+if __name__ == '__main__':
+    main()
