@@ -72,7 +72,7 @@ def torment(
     startup = 1.0  # seconds to the first save; measured as we go
     for number, moment in enumerate(moments):
         saves = _SaveCounter(folder)
-        started = time.monotonic()
+        started, born = time.monotonic(), time.time()
         victim = launch()
         wanted = dice.randint(1, 3)
         try:
@@ -83,7 +83,7 @@ def torment(
                 startup = saves.first - started
                 pause = (time.monotonic() - saves.first) / wanted
                 if moment == 'saving':
-                    _watch(victim, lambda: _half_written(folder), number, patience, hung=True)
+                    _watch(victim, lambda b=born: _half_written(folder, b), number, patience, hung=True)
                     pause = 0.004
                 _watch(victim, lambda: False, number, dice.uniform(0, pause))
         finally:
@@ -91,7 +91,7 @@ def torment(
         seconds = time.monotonic() - started
         newest = folder / 'last_checkpoint'
         name = Path(newest.read_text()).name if newest.exists() else '-'
-        yield Kill(moment, seconds, saves.count(), _half_written(folder), name)
+        yield Kill(moment, seconds, saves.count(), _half_written(folder, born), name)
 
 
 class _SaveCounter:
@@ -118,8 +118,15 @@ class _SaveCounter:
         return self._count
 
 
-def _half_written(folder: Path) -> bool:
-    return any(folder.glob('.*.tmp'))
+def _half_written(folder: Path, since: float) -> bool:
+    """Whether a checkpoint is being written by a run that started at ``since``."""
+    for path in folder.glob('.*.pth.tmp'):
+        try:
+            if path.stat().st_mtime >= since:
+                return True
+        except FileNotFoundError:  # renamed meanwhile: finished
+            pass
+    return False
 
 
 def _watch(

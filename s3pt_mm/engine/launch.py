@@ -14,6 +14,7 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from s3pt_mm.engine.cpu_ranks import prepare_cpu_ranks
 from s3pt_mm.engine.precision import resolve_precision
 from s3pt_mm.engine.scale_lr import scale_learning_rate
 
@@ -169,6 +170,7 @@ def prepare_training(cfg: Config, args: argparse.Namespace) -> list[str]:
 
 def build_runner(cfg: Config) -> Runner:
     """Build mmengine's runner, or the one that ``runner_type`` names."""
+    prepare_cpu_ranks(cfg)
     return Runner.from_cfg(cfg) if 'runner_type' not in cfg else RUNNERS.build(cfg)
 
 
