@@ -83,8 +83,10 @@ class NuScenesImages(PretrainDataset):
                 'image_sweeps=True, but the file has none',
                 'Write it with tools/create_data.py nuscenes --image-sweeps',
             )
-        data_list: list[dict] = []
-        for index, info in enumerate(infos['data_list']):
+        samples, data_list = infos['data_list'], []
+        for index in range(len(samples)):
+            # Let go of each sample once its images are listed: large files are gigabytes.
+            info, samples[index] = samples[index], None
             try:
                 data_list.extend(self._items(info))
             except (KeyError, TypeError, AttributeError) as error:
@@ -97,39 +99,39 @@ class NuScenesImages(PretrainDataset):
         return data_list
 
     def _items(self, info: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        lidar = info.get('lidar_points') if self.with_lidar else None
+        sweep_of_key = self._sweep(info, self.data_prefix.get('pts', self.data_root))
         for cam, image in info['images'].items():
             prefix = self.data_prefix.get(cam, self.data_prefix.get('img', self.data_root))
-            yield from self._item(
-                info, cam, image, prefix, lidar, self.data_prefix.get('pts', self.data_root)
-            )
-        if self.image_sweeps:
-            for sweep in info.get('image_sweeps', ()):
-                for cam, image in sweep['images'].items():
-                    # Paths of sweeps name their folder below the root: key frames and sweeps lie in
-                    # different ones.
-                    yield from self._item(
-                        info,
-                        cam,
-                        image,
-                        self.data_root,
-                        sweep.get('lidar_points') if self.with_lidar else None,
-                        self.data_root,
+            if self.cameras is None or cam in self.cameras:
+                yield self._item(info, cam, image, prefix, sweep_of_key)
+        for entry in info.get('image_sweeps', ()) if self.image_sweeps else ():
+            # Their paths start at the root: key frames and sweeps lie in different folders.
+            for cam, image in entry['images'].items():
+                if self.cameras is None or cam in self.cameras:
+                    yield self._item(
+                        info, cam, image, self.data_root, self._sweep(entry, self.data_root)
                     )
 
+    def _sweep(self, entry: dict[str, Any], prefix: str) -> dict[str, Any] | None:
+        """Path and format of the LiDAR sweep of a key frame or image sweep, if it has one."""
+        lidar = entry.get('lidar_points') if self.with_lidar else None
+        if not lidar or not lidar.get('lidar_path'):
+            return None
+        return {
+            'lidar_path': osp.join(prefix, lidar['lidar_path']),
+            'num_pts_feats': int(lidar.get('num_pts_feats', 5)),
+        }
+
+    @staticmethod
     def _item(
-        self,
         info: dict[str, Any],
         cam: str,
         image: dict[str, Any],
-        img_prefix: str,
-        lidar: dict[str, Any] | None,
-        lidar_prefix: str,
-    ) -> Iterator[dict[str, Any]]:
-        if self.cameras is not None and cam not in self.cameras:
-            return
+        prefix: str,
+        sweep: dict[str, Any] | None,
+    ) -> dict[str, Any]:
         item = {
-            'img_path': osp.join(img_prefix, image['img_path']),
+            'img_path': osp.join(prefix, image['img_path']),
             'token': info.get('token', ''),
             'cam': cam,
         }
@@ -137,13 +139,9 @@ class NuScenesImages(PretrainDataset):
             item['ori_size'] = (image['width'], image['height'])
         if image.get('cam2img') is not None:
             item['cam2img'] = image['cam2img']
-        if lidar and lidar.get('lidar_path') and image.get('lidar2cam') is not None:
-            item['lidar_points'] = {
-                'lidar_path': osp.join(lidar_prefix, lidar['lidar_path']),
-                'lidar2cam': image['lidar2cam'],
-                'num_pts_feats': int(lidar.get('num_pts_feats', 5)),
-            }
-        yield item
+        if sweep and image.get('lidar2cam') is not None:
+            item['lidar_points'] = {**sweep, 'lidar2cam': image['lidar2cam']}
+        return item
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
         item = super().get_data_info(idx)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -57,7 +58,13 @@ class PretrainDataset(BaseDataset):
     def full_init(self) -> None:
         if self._fully_initialized:
             return
-        super().full_init()
+        collecting = gc.isenabled()
+        gc.disable()  # else each pass of it visits tens of millions of objects of a large file
+        try:
+            super().full_init()
+        finally:
+            if collecting:
+                gc.enable()
         if self.on_error == 'skip':
             # One flag an image in shared memory: workers need no lock, and an image that fails
             # every epoch counts once.
