@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from mmcv.cnn.bricks.transformer import MultiheadAttention
+
+from s3pt_mm.detection import attention as module
+from s3pt_mm.detection.attention import DropoutAttention, LeanMultiheadAttention, _keep_mask
+
+
+def pair(drop: float = 0.0) -> tuple[MultiheadAttention, LeanMultiheadAttention]:
+    host = MultiheadAttention(16, 4, attn_drop=drop, batch_first=True)
+    ours = LeanMultiheadAttention(16, 4, attn_drop=drop, batch_first=True)
+    torch.nn.init.normal_(host.attn.in_proj_bias)
+    ours.load_state_dict(host.state_dict(), strict=True)
+    return host, ours
+
+
+@pytest.mark.parametrize('padded', [False, True])
+def test_equals_mmcv(padded: bool) -> None:
+    host, ours = pair()
+    query, key = torch.randn(2, 5, 16), torch.randn(2, 9, 16)
+    mask = torch.zeros(2, 9, dtype=torch.bool)
+    mask[1, 6:] = padded
+    inputs = dict(
+        value=torch.randn(2, 9, 16),
+        query_pos=torch.randn(2, 5, 16),
+        key_pos=torch.randn(2, 9, 16),
+        key_padding_mask=mask if padded else None,
+    )
+    torch.testing.assert_close(ours(query, key, **inputs), host(query, key, **inputs))
+
+
+def test_self_attention_with_mask_equals_mmcv() -> None:
+    host, ours = pair()
+    query, position = torch.randn(2, 5, 16), torch.randn(2, 5, 16)
+    mask = torch.triu(torch.ones(5, 5, dtype=torch.bool), 1)
+    inputs = dict(query_pos=position, key_pos=position, attn_mask=mask)
+    torch.testing.assert_close(ours(query, **inputs), host(query, **inputs))
+
+
+def plain(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, keep: torch.Tensor, share: float
+) -> torch.Tensor:
+    return torch.softmax(q @ k.mT / q.shape[-1] ** 0.5, -1).mul(keep / share) @ v
+
+
+@pytest.mark.parametrize('queries', [7, 300])  # one slice, and two with a rest
+def test_dropout_attention_equals_the_plain_form(
+    monkeypatch: pytest.MonkeyPatch, queries: int
+) -> None:
+    keep, share = torch.rand(2, queries, 11) > 0.3, 0.7
+    monkeypatch.setattr(module, '_keep_mask', lambda count, p: (keep.flatten(), share))
+    inputs = [torch.randn(2, n, 4, requires_grad=True) for n in (queries, 11, 11)]
+    grad = torch.randn(2, queries, 4)
+    out, expected = DropoutAttention.apply(*inputs, 0.3), plain(*inputs, keep, share)
+    torch.testing.assert_close(out, expected)
+    for found, wanted in zip(
+        torch.autograd.grad(out, inputs, grad), torch.autograd.grad(expected, inputs, grad)
+    ):
+        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_share_of_dropped_weights() -> None:
+    keep, share = _keep_mask(200_001, 0.1)
+    assert keep.shape == (200_001,)
+    assert share == pytest.approx(0.9, abs=1e-4)
+    assert float(keep.float().mean()) == pytest.approx(share, abs=0.004)
+
+
+def test_dropout_acts_in_training_alone() -> None:
+    _, ours = pair(drop=0.5)
+    query, key = torch.randn(1, 5, 16), torch.randn(1, 40, 16)
+    assert not torch.equal(ours(query, key), ours(query, key))
+    ours.eval()
+    assert torch.equal(ours(query, key), ours(query, key))
