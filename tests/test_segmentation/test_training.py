@@ -1,0 +1,128 @@
+"""Training and testing through a Runner: frozen bytes, checks of classes, resumption, bad input."""
+
+import copy
+
+import pytest
+import torch
+from mmengine.runner import Runner
+
+from s3pt_mm.frozen import CheckpointMismatchError
+
+
+def state_of(path):
+    return torch.load(path)['state_dict']
+
+
+@pytest.mark.parametrize('head', ['linear', 'mask'])
+def test_a_run_trains_the_head_and_no_byte_of_the_backbone(tiny, head, pretrained):
+    cfg = tiny(head)
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    after = state_of(f'{cfg.work_dir}/iter_3.pth')
+    source = state_of(pretrained)
+    names = [name for name in after if name.startswith('backbone.')]
+    assert len(names) == len(source)
+    for name in names:
+        before = source[f'teacher.{name}']
+        if not name.endswith('pos_embed'):  # resized to the crop's grid
+            assert torch.equal(after[name], before), name
+    assert all(p.grad is None for p in runner.model.backbone.parameters())
+    untrained = Runner.from_cfg(dict(cfg, experiment_name=f'{cfg.experiment_name}_fresh'))
+    untrained.model.init_weights()
+    moved = [
+        not torch.equal(value, after[name])
+        for name, value in untrained.model.state_dict().items()
+        if name.startswith('decode_head.')
+    ]
+    assert all(moved)
+    metrics = runner.message_hub.log_scalars
+    assert {'val/mIoU', 'val/mAcc', 'val/aAcc', 'val/IoU/car'} <= set(metrics)
+
+
+def test_stopped_and_resumed_equals_uninterrupted(tiny):
+    whole = tiny('linear', 4)
+    whole.work_dir += '_whole'
+    whole.experiment_name += '_whole'
+    Runner.from_cfg(whole).train()
+    parts = tiny('linear', 4)
+    parts.default_hooks.checkpoint.interval = 2
+    first = copy.deepcopy(parts)
+    first.train_cfg.update(max_iters=2, val_interval=2)
+    Runner.from_cfg(first).train()
+    parts.resume = True
+    parts.experiment_name += '_resumed'
+    Runner.from_cfg(parts).train()
+    expected, got = (state_of(f'{cfg.work_dir}/iter_4.pth') for cfg in (whole, parts))
+    for name in expected:
+        assert torch.equal(got[name], expected[name]), name
+
+
+def test_wrong_pretraining_checkpoint_stops_before_training(tiny):
+    cfg = tiny()
+    cfg.model.backbone.arch = dict(cfg.model.backbone.arch, num_layers=3)
+    with pytest.raises(CheckpointMismatchError, match='layers.2'):
+        Runner.from_cfg(cfg).train()
+
+
+def test_classes_that_do_not_fit_the_head(tiny):
+    cfg = tiny()
+    cfg.model.decode_head.num_classes = 25
+    with pytest.raises(ValueError, match=r'nuimages_train.json has 13 classes.*LinearSegHead 25'):
+        Runner.from_cfg(cfg).train()
+
+
+def test_checkpoint_of_another_class_list(tiny):
+    cfg = tiny()
+    Runner.from_cfg(cfg).train()
+    other = tiny()
+    other.model.decode_head.num_classes = 25
+    for name in ('train', 'val', 'test'):
+        other[f'{name}_dataloader'].dataset.class_set = 'nuimages25'
+    other.load_from = f'{cfg.work_dir}/iter_3.pth'
+    message = r'iter_3.pth.*conv_seg.weight is \(13, 32.* in the file and \(25, 32.*13 classes'
+    with pytest.raises(ValueError, match=message):
+        Runner.from_cfg(other).test()
+
+
+def test_predictions_are_kept_and_score_the_same(tiny, tmp_path, nuimages_root):
+    from PIL import Image
+
+    cfg = tiny()
+    Runner.from_cfg(cfg).train()
+    again = tiny()
+    again.load_from = f'{cfg.work_dir}/iter_3.pth'
+    again.test_evaluator.update(
+        output_dir=str(tmp_path / 'out'), result_file=str(tmp_path / 'r.json')
+    )
+    metrics = Runner.from_cfg(again).test()
+    files = sorted((tmp_path / 'out').iterdir())
+    assert [f.name for f in files] == ['v1.0-val_0.png', 'v1.0-val_1.png']
+    import numpy as np
+
+    from s3pt_mm.evaluation.confusion import confusion_matrix, scores
+    from s3pt_mm.evaluation.labelled_images import LabelledImages
+
+    images = LabelledImages.from_nuimages(nuimages_root / 'nuimages_val.json', image_size=(16, 16))
+    confusion = sum(
+        confusion_matrix(np.asarray(Image.open(file)), images[i].label_map, num_classes=13)
+        for i, file in enumerate(files)
+    )
+    assert scores(confusion, images.class_set.classes)['mIoU'] == pytest.approx(
+        metrics['mIoU'], rel=1e-5
+    )
+
+
+def test_domain_report(tiny, tmp_path):
+    from s3pt_mm.segmentation.domain import evaluate_domains
+
+    cfg = tiny()
+    Runner.from_cfg(cfg).train()
+    target = tiny()
+    target.test_dataloader.dataset.ann_file = 'nuimages_random_val.json'
+    report = evaluate_domains(
+        tiny(), f'{cfg.work_dir}/iter_3.pth', target, 'toydrive_day_to_night', tmp_path / 'domain'
+    )
+    assert report['drop'] == pytest.approx(report['source']['mIoU'] - report['target']['mIoU'])
+    assert report['source']['images'] == 2 and report['target']['images'] == 3
+    table = (tmp_path / 'domain' / 'domain.md').read_text()
+    assert 'mIoU' in table and 'driveable surface' in table
