@@ -160,7 +160,7 @@ class LeanMultiheadAttention(MultiheadAttention):
         biases = self.attn.in_proj_bias.chunk(3)
         q, k, v = (
             F.linear(tokens, weight, bias).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-            for tokens, weight, bias in zip((query, key, value), weights, biases)
+            for tokens, weight, bias in zip((query, key, value), weights, biases, strict=True)
         )
         mask = None if attn_mask is None else ~attn_mask
         if key_padding_mask is not None:

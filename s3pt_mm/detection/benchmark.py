@@ -2,8 +2,8 @@
 
 ``python tools/benchmark.py petr`` times a training step (forward, loss, backward) of the head at
 the published size on random features and the calibration of a nuScenes-like rig. With
-``--reference DIR``, a checkout of mmdetection3d (its ``projects/PETR`` is imported from there), both
-heads run in turn in one process on equal weights and inputs, and the losses are compared.
+``--reference DIR``, a checkout of mmdetection3d (its ``projects/PETR`` is imported from there),
+both heads run in turn in one process on equal weights and inputs, and the losses are compared.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class S3PTCPFPN(BaseModule):
         """
         if len(inputs) != len(self.lateral_convs):
             raise ValueError(f'{len(self.lateral_convs)} inputs configured, got {len(inputs)}')
-        outputs = [conv(x) for conv, x in zip(self.lateral_convs, inputs)]
+        outputs = [conv(x) for conv, x in zip(self.lateral_convs, inputs, strict=True)]
         for level in range(len(outputs) - 1, 0, -1):
             finer = outputs[level - 1]
             outputs[level - 1] = finer + F.interpolate(outputs[level], size=finer.shape[-2:])

@@ -148,7 +148,7 @@ class S3PTPETRHead(BaseModule):
         device = self.code_weights.device
         entries = [
             self.frustums.lookup(matrices, tuple(meta['pad_shape'][:2]), size, device)
-            for meta, matrices in zip(metas, stack_lidar2img(metas, num_views))
+            for meta, matrices in zip(metas, stack_lidar2img(metas, num_views), strict=True)
         ]
         first, _, second = self.position_encoder
 
@@ -183,7 +183,7 @@ class S3PTPETRHead(BaseModule):
         if padding is not None:
             valid = (~padding).float()
         parts = []
-        for axis, weight in zip((1, 2, 3), weights):
+        for axis, weight in zip((1, 2, 3), weights, strict=True):
             positions = view_positions(valid, axis)
             if padding is None:
                 shape = [1, 1, 1, 1]

@@ -60,7 +60,8 @@ class SetLoss(nn.Module):
         targets = [self.targets(i, one) for i, one in enumerate(instances)]
         losses = {}
         last = len(all_cls_scores) - 1
-        for layer, (scores, codes) in enumerate(zip(all_cls_scores, all_bbox_preds)):
+        outputs = zip(all_cls_scores, all_bbox_preds, strict=True)
+        for layer, (scores, codes) in enumerate(outputs):
             prefix = '' if layer == last else f'd{layer}.'
             loss_cls, loss_bbox = self._layer(scores, codes, targets, code_weights)
             losses[f'{prefix}loss_cls'] = loss_cls

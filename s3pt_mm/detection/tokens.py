@@ -46,7 +46,8 @@ def padding_of_tokens(
     Raises:
         ValueError: An image is larger than what the model received.
     """
-    rows, columns = (np.arange(n) * length // n for n, length in zip(size, image_size))
+    (height, width), (h, w) = image_size, size
+    rows, columns = np.arange(h) * height // h, np.arange(w) * width // w
     padding = np.empty((len(metas), num_views, *size), bool)
     for b, meta in enumerate(metas):
         shapes = np.asarray([tuple(s)[:2] for s in np.atleast_2d(meta['img_shape'])], int)
@@ -57,6 +58,6 @@ def padding_of_tokens(
                 'another size'
             )
         for v in range(num_views):
-            height, width = shapes[v % len(shapes)]
-            padding[b, v] = (rows >= height)[:, None] | (columns >= width)
+            inside = shapes[v % len(shapes)]
+            padding[b, v] = (rows >= inside[0])[:, None] | (columns >= inside[1])
     return padding

@@ -1,4 +1,4 @@
-"""The detector as the configs build it: frozen backbone, every number of Table 4, the real frame."""
+"""The detector as configs build it: frozen backbone, every number of Table 4, the real frame."""
 
 from __future__ import annotations
 
