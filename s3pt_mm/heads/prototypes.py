@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from s3pt_mm.heads.weight_norm import weight_norm
 from s3pt_mm.losses.sliced_cross_entropy import PrototypeLogits
 from s3pt_mm.losses.vmf import vmf_log_normalizer
 
@@ -60,8 +60,8 @@ class Prototypes(nn.Module):
         """
         with torch.autocast(self.weight_v.device.type, enabled=False):
             if self.frozen:
-                return F.normalize(self.weight_v.detach(), dim=-1) * self.weight_g.detach()
-            return F.normalize(self.weight_v, dim=-1) * self.weight_g
+                return weight_norm(self.weight_v.detach(), self.weight_g.detach())
+            return weight_norm(self.weight_v, self.weight_g)
 
     def bias(self, temperature: float) -> Tensor | None:
         """(P,) vMF log-normaliser at ``kappa = |w| / temperature``; None for plain logits."""
