@@ -1,0 +1,84 @@
+"""The leak watcher: its readings are real and its verdict can be bad."""
+
+import multiprocessing
+import os
+import time
+
+import pytest
+
+from s3pt_mm.engine.soak import Reading, finished_iterations, judge, read_process
+
+
+def readings(**growth):
+    """100 readings of a flat run, in which some fields grow from start to end by so much."""
+    flat = dict(main_mib=1000.0, workers_mib=100.0, handles=50.0, shared_mib=10.0)
+    return [
+        Reading(
+            iteration=10 * i,
+            children=(1, 2),
+            **{name: value + growth.get(name, 0) * i / 100 for name, value in flat.items()},
+        )
+        for i in range(100)
+    ]
+
+
+def test_flat_is_flat():
+    assert judge(readings(), warm_up=200) == []
+    assert judge(readings(main_mib=10, handles=1), warm_up=200) == []
+
+
+@pytest.mark.parametrize(
+    ('leak', 'words'),
+    [
+        (dict(main_mib=50), 'main_mib grew from'),
+        (dict(workers_mib=60), 'workers_mib grew'),
+        (dict(shared_mib=60), 'shared_mib grew'),
+        (dict(handles=10), 'file handles grew'),
+    ],
+)
+def test_leaks_are_found(leak, words):
+    findings = judge(readings(**leak), warm_up=200)
+    assert len(findings) == 1 and words in findings[0]
+
+
+def test_a_worker_that_is_not_replaced_is_found():
+    late = [
+        Reading(r.iteration, r.main_mib, r.workers_mib, r.handles, r.shared_mib, (1,))
+        for r in readings()[50:]
+    ]
+    assert judge(readings()[:50] + late, warm_up=200) == ['number of children changed from 2 to 1']
+
+
+def test_growth_during_warm_up_does_not_count_and_too_few_readings_are_refused():
+    young = [Reading(i, 10.0 * i, 0, 0, 0, ()) for i in range(20)]
+    assert judge(young + [Reading(20 + i, 200.0, 0, 0, 0, ()) for i in range(20)], warm_up=19) == []
+    with pytest.raises(ValueError, match='0 readings after iteration 500'):
+        judge(young, warm_up=500)
+
+
+def test_readings_of_a_real_process(tmp_path):
+    before = read_process(os.getpid(), 3)
+    block = bytearray(64 << 20)
+    block[::4096] = b'x' * len(block[::4096])
+    handles = [open(tmp_path / str(i), 'w') for i in range(5)]
+    child = multiprocessing.get_context('fork').Process(target=time.sleep, args=(30,))
+    child.start()
+    after = read_process(os.getpid(), 4)
+    child.kill()
+    child.join()
+    for handle in handles:
+        handle.close()
+    assert 60 < after.main_mib - before.main_mib < 80
+    assert after.handles - before.handles >= 5
+    assert set(after.children) - set(before.children) == {child.pid}
+    assert read_process(child.pid, 5) is None
+
+
+def test_iterations_come_from_the_newest_log(tmp_path):
+    assert finished_iterations(tmp_path) == 0
+    for name, steps in (('20240101', [1, 2]), ('20240102', [3, 40])):
+        folder = tmp_path / name / 'vis_data'
+        folder.mkdir(parents=True)
+        text = ''.join(f'{{"loss": 1.0, "step": {step}}}\n' for step in steps)
+        (folder / 'scalars.json').write_text(text)
+    assert finished_iterations(tmp_path) == 40
