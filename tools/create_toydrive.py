@@ -16,6 +16,7 @@ _SHORT = dict(samples_per_scene='--samples', image_scale='--image-scale')
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Command line to values; whatever is not given stays None."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--out', default='data/toydrive', help='folder to write')
     parser.add_argument('--only', default=','.join(OUTPUTS), help='outputs, comma-separated')
@@ -32,6 +33,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Generate; returns the exit status."""
     args = parse_args(argv)
     values = {f.name: getattr(args, f.name) for f in fields(ToyDriveConfig) if f.name != 'outputs'}
     values = {name: value for name, value in values.items() if value is not None}

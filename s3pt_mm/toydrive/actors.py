@@ -22,11 +22,23 @@ def pedestrian(
     stride = rng.uniform(0.14, 0.3) if walking else rng.uniform(0.0, 0.05)
     for side in (-1, 1):
         foot = stride * side
-        shape.tube((foot, 0.1 * side, 0.06), (0.0, 0.09 * side, 0.86), 0.075, legs, end_radius=0.1,
-                   sections=6)
-        shape.box((foot - 0.08, 0.1 * side - 0.05, 0.0), (foot + 0.16, 0.1 * side + 0.05, 0.09), shoe)
         shape.tube(
-            (0.0, 0.22 * side, 1.4), (-0.8 * foot, 0.28 * side, 0.84), 0.06, coat, end_radius=0.045,
+            (foot, 0.1 * side, 0.06),
+            (0.0, 0.09 * side, 0.86),
+            0.075,
+            legs,
+            end_radius=0.1,
+            sections=6,
+        )
+        shape.box(
+            (foot - 0.08, 0.1 * side - 0.05, 0.0), (foot + 0.16, 0.1 * side + 0.05, 0.09), shoe
+        )
+        shape.tube(
+            (0.0, 0.22 * side, 1.4),
+            (-0.8 * foot, 0.28 * side, 0.84),
+            0.06,
+            coat,
+            end_radius=0.045,
             sections=5,
         )
         shape.ellipsoid((-0.8 * foot, 0.28 * side, 0.8), (0.05, 0.04, 0.06), skin, subdivisions=0)
@@ -57,7 +69,9 @@ def _rider(rng: np.random.Generator, m: Materials, saddle: float, reach: float) 
         knee = (0.2, 0.13 * side, saddle - 0.12)
         shape.tube((-0.15, 0.1 * side, saddle), knee, 0.08, legs)
         shape.tube(knee, (0.02, 0.12 * side, saddle - 0.55), 0.06, legs)
-        shape.tube((0.12, 0.19 * side, saddle + 0.45), (reach, 0.24 * side, saddle + 0.2), 0.05, coat)
+        shape.tube(
+            (0.12, 0.19 * side, saddle + 0.45), (reach, 0.24 * side, saddle + 0.2), 0.05, coat
+        )
     return shape
 
 
@@ -72,7 +86,14 @@ def bicycle(rng: np.random.Generator, m: Materials, label: int, *, rider: bool) 
         for angle in np.linspace(0, np.pi, 4, endpoint=False):
             d = np.array([np.cos(angle), 0, np.sin(angle)]) * 0.3
             shape.tube(tuple(np.add(hub, d)), tuple(np.subtract(hub, d)), 0.008, metal, sections=3)
-    for a, b in ((crank, seat), (seat, head), (crank, head), (crank, rear), (seat, rear), (head, front)):
+    for a, b in (
+        (crank, seat),
+        (seat, head),
+        (crank, head),
+        (crank, rear),
+        (seat, rear),
+        (head, front),
+    ):
         shape.tube(a, b, 0.03, frame, sections=5)
     shape.box((-0.32, -0.08, 0.86), (-0.08, 0.08, 0.92), dark)
     shape.tube((0.36, 0, 0.85), (0.34, 0, 1.02), 0.022, metal, sections=5)
@@ -99,7 +120,11 @@ def motorcycle(rng: np.random.Generator, m: Materials, label: int, *, rider: boo
     shape.box((-0.6, -0.15, 0.76), (-0.08, 0.15, 0.86), dark)
     shape.tube((0.4, -0.38, 1.02), (0.4, 0.38, 1.02), 0.03, dark)
     shape.tube((-0.1, -0.2, 0.32), (-0.85, -0.22, 0.42), 0.06, metal)
-    shape.prism([(0.42, 0.85), (0.36, 1.2), (0.4, 1.2), (0.58, 0.85)], [0.2, 0.14, 0.14, 0.2], m.glass(label))
+    shape.prism(
+        [(0.42, 0.85), (0.36, 1.2), (0.4, 1.2), (0.58, 0.85)],
+        [0.2, 0.14, 0.14, 0.2],
+        m.glass(label),
+    )
     shape.ellipsoid((0.56, 0, 0.88), (0.08, 0.1, 0.09), m.lamp(label, (0.8, 0.8, 0.75), 1.6))
     shape.box((-0.9, -0.05, 0.78), (-0.85, 0.05, 0.84), m.lamp(label, (0.45, 0.02, 0.02), 0.6))
     shape.box((0.5, -0.09, 0.6), (0.9, 0.09, 0.64), body)

@@ -36,7 +36,7 @@ def get_world(config: ToyDriveConfig, index: int) -> World:
 
 
 def world_of_frame(config: ToyDriveConfig, split: str, frame: int) -> int:
-    """World of a nuImages or Cityscapes frame: those of the split's scenes, then worlds of its own."""
+    """World of a nuImages or Cityscapes frame: the split's scenes first, then more."""
     number = frame // config.frames_per_world
     own = [i for i, name in enumerate(SCENE_NAMES) if (name in VAL_SCENES) == (split == 'val')]
     if number < len(own):
@@ -46,7 +46,7 @@ def world_of_frame(config: ToyDriveConfig, split: str, frame: int) -> int:
 
 
 def time_of_frame(config: ToyDriveConfig, world: World, frame: int, *key: object) -> float:
-    """Seconds of a frame: the recording is cut into as many parts as frames, one is drawn in each."""
+    """Seconds of a frame, drawn in its own part of the recording."""
     part = frame % config.frames_per_world
     draw = generator(config, 'time', *key, frame).uniform(0.05, 0.95)
     seconds = (part + draw) * (world.duration - 0.2) / config.frames_per_world + 0.1

@@ -11,10 +11,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.progress import TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
-from . import write_cityscapes, write_nuimages, write_nuscenes
+from . import capture_nuscenes, write_cityscapes, write_nuimages, write_nuscenes
 from .config import ToyDriveConfig
 
 FORMAT = 1  # raise when the same config gives other bytes
@@ -46,15 +52,13 @@ def _run(config: ToyDriveConfig, root: Path, task: Task) -> tuple[Task, Any]:
     cv2.setNumThreads(1)
     output, part, frame = task
     if output == 'nuscenes':
-        return task, write_nuscenes.capture(config, root / output, part, frame)
+        return task, capture_nuscenes.capture(config, root / output, part, frame)
     if output == 'nuimages':
         return task, write_nuimages.capture(config, root / output, part, frame)
     return task, write_cityscapes.capture(config, root / output, part, frame)
 
 
-def _results(
-    config: ToyDriveConfig, root: Path, tasks: list[Task]
-) -> Iterator[tuple[Task, Any]]:
+def _results(config: ToyDriveConfig, root: Path, tasks: list[Task]) -> Iterator[tuple[Task, Any]]:
     workers = min(config.workers or os.cpu_count() or 1, len(tasks))
     work = partial(_run, config, root)
     if workers == 1:
@@ -78,7 +82,7 @@ def _existing(out_dir: Path, wanted: dict[str, Any]) -> bool:
         if not any(out_dir.iterdir()):
             return False
         raise FileExistsError(
-            f'{out_dir}: exists and is no ToyDrive (no {RECORD}); choose another folder or remove it'
+            f'{out_dir}: exists and is no ToyDrive (no {RECORD}); choose another or remove it'
         )
     found = json.loads(record.read_text())
     if found == wanted:

@@ -50,7 +50,9 @@ def _sky(light: Light, directions: np.ndarray) -> np.ndarray:
     if light.kind == 'fog':
         return np.broadcast_to(light.sky_rgb * 1.05, colour.shape).astype(np.float32)
     reach = 1.0 / (up + 0.08)
-    cloud = textures.noise(directions[:, 0] * reach * 3 + 50, directions[:, 1] * reach * 3 + 50, 1.6)
+    cloud = textures.noise(
+        directions[:, 0] * reach * 3 + 50, directions[:, 1] * reach * 3 + 50, 1.6
+    )
     cover = np.clip((cloud - 0.75 + 0.5 * light.clouds) * 5, 0, 1) * np.clip(up * 6, 0, 1)
     white = light.sky_rgb.mean() * np.float32([1.5, 1.5, 1.52]) * (0.6 + 0.7 * cloud)[:, None]
     colour = colour + (white - colour) * cover[:, None]
@@ -210,9 +212,7 @@ def _shade(
     return radiance, labels, hits
 
 
-def render(
-    instant: Instant, camera: Camera, *, scale: float, rng: np.random.Generator
-) -> Photo:
+def render(instant: Instant, camera: Camera, *, scale: float, rng: np.random.Generator) -> Photo:
     """Shade one photo.
 
     Args:

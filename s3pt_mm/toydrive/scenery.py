@@ -46,7 +46,9 @@ def building(rng: np.random.Generator, m: Materials, width: float, depth: float)
         shape.box((-half - 0.25, -0.25, height), (half + 0.25, depth, height + 0.5), trim)
         for _ in range(int(rng.integers(0, 3))):
             x, y = rng.uniform(-half + 1, half - 1), rng.uniform(1, max(depth - 1, 1.5))
-            shape.box((x - 0.8, y - 0.8, height), (x + 0.8, y + 0.8, height + rng.uniform(1, 2.5)), roof)
+            shape.box(
+                (x - 0.8, y - 0.8, height), (x + 0.8, y + 0.8, height + rng.uniform(1, 2.5)), roof
+            )
     shape.box((-half - 0.1, -0.12, 0), (half + 0.1, 0.1, rng.uniform(0.4, 1.0)), trim)
     door = rng.uniform(-half * 0.7, half * 0.7)
     shape.box((door - 0.6, -0.08, 0), (door + 0.6, 0.05, 2.2), m.add(BUILDING))
@@ -85,7 +87,11 @@ def tree(rng: np.random.Generator, m: Materials) -> Shape:
     for _ in range(int(rng.integers(3, 6))):
         offset = rng.normal(0, 0.4 * radius, 3)
         lump = radius * rng.uniform(0.55, 0.95)
-        centre = (top[0] + offset[0], top[1] + offset[1], max(height * 0.75 + offset[2], lump + 2.0))
+        centre = (
+            top[0] + offset[0],
+            top[1] + offset[1],
+            max(height * 0.75 + offset[2], lump + 2.0),
+        )
         shape.tube((top[0], top[1], top[2] * 0.7), centre, 0.06, bark, sections=5)
         shape.ellipsoid(centre, (lump, lump, lump * 0.85), leaves, subdivisions=2, lumps=rng)
     return shape
@@ -219,7 +225,12 @@ def _front(
                 middle, side * (edge + setback), turn)  # fmt: skip
         if kind != 'house' or setback > 1.5:
             line = hedge if rng.uniform() < 0.5 else fence
-            put(line(rng, m, width - 2.0), middle - side * (width / 2 - 1.0), side * (edge + 0.5), turn)
+            put(
+                line(rng, m, width - 2.0),
+                middle - side * (width / 2 - 1.0),
+                side * (edge + 0.5),
+                turn,
+            )
         trees = dict(house=0 if setback < 3.5 else 1, garden=1, grove=4)[kind]
         for _ in range(rng.poisson(trees * density)):
             d = edge + (2.6 if kind == 'house' else rng.uniform(2.6, 12))
@@ -246,7 +257,9 @@ def _backdrop(rng: np.random.Generator, m: Materials, street: Street, put: _Plac
             put(building(rng, m, 20.5, 12), s, d, turn)
 
 
-def furnish(rng: np.random.Generator, m: Materials, street: Street, density: float) -> tuple[Shape, np.ndarray]:
+def furnish(
+    rng: np.random.Generator, m: Materials, street: Street, density: float
+) -> tuple[Shape, np.ndarray]:
     """All scenery of a street.
 
     Returns:
@@ -276,7 +289,12 @@ def furnish(rng: np.random.Generator, m: Materials, street: Street, density: flo
                 if draw < 0.35:
                     put(sign(rng, m), jitter, strip, 0.0 if side < 0 else np.pi)
                 elif draw < 0.5:
-                    put(bench(rng, m), jitter, side * (street.half + street.pavement - 0.5), turn + np.pi)
+                    put(
+                        bench(rng, m),
+                        jitter,
+                        side * (street.half + street.pavement - 0.5),
+                        turn + np.pi,
+                    )
     for c in street.crossings:
         for side in (-1, 1):
             s = c + side * (street.crossing_half + 0.8)

@@ -167,7 +167,11 @@ class Lidar:
         )
         distance = (hits.distance + noise)[kept]
         return np.concatenate(
-            [own[kept] * distance[:, None], np.floor(intensity[kept])[:, None], ring[kept][:, None]],
+            [
+                own[kept] * distance[:, None],
+                np.floor(intensity[kept])[:, None],
+                ring[kept][:, None],
+            ],
             axis=1,
         ).astype(np.float32)
 
@@ -181,5 +185,3 @@ def lidar_top(rng: np.random.Generator) -> Lidar:
         translation=np.array([0.94, 0.0, 1.84]) + rng.uniform(-0.01, 0.01, 3),
         rotation=(u @ v) @ rotation_z(-np.pi / 2),
     )
-
-

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import trimesh
 
 
-@lru_cache(maxsize=None)
+@cache
 def _unit_box() -> np.ndarray:
     return np.asarray(trimesh.creation.box().triangles, dtype=np.float64)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _unit_cylinder(sections: int) -> np.ndarray:
     # Radius 1, z from 0 to 1.
     mesh = trimesh.creation.cylinder(radius=1.0, height=1.0, sections=sections)
     return np.asarray(mesh.triangles, dtype=np.float64) + [0, 0, 0.5]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _unit_sphere(subdivisions: int) -> np.ndarray:
     mesh = trimesh.creation.icosphere(subdivisions=subdivisions)
     return np.asarray(mesh.triangles, dtype=np.float64)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _unit_ring(sections: int, inner: float) -> np.ndarray:
     # An annulus in the xy plane, z from -0.5 to 0.5, outer radius 1.
     mesh = trimesh.creation.annulus(r_min=inner, r_max=1.0, height=1.0, sections=sections)

@@ -2,7 +2,7 @@
 
 Everything is placed in street coordinates: s metres along the centre line, d metres to its left.
 The centre line is a circle arc of curvature k through the world's origin, heading along +x there,
-so both directions of the map are closed forms, and the shader can ask any ground point for its lane.
+so both directions of the map are closed forms, and the shader can ask any point for its lane.
 """
 
 from __future__ import annotations
@@ -158,9 +158,13 @@ def ground_shape(street: Street, materials: Materials) -> Shape:
     lower, upper = z[:, :-1], z[:, 1:]
     step = lower != upper  # kerbs along the street
     a, b = xy[:-1, 1:-1][step], xy[1:, 1:-1][step]
-    shape.add(quads([(a, lower[step]), (b, lower[step]), (b, upper[step]), (a, upper[step])]), material)
+    shape.add(
+        quads([(a, lower[step]), (b, lower[step]), (b, upper[step]), (a, upper[step])]), material
+    )
     lower, upper = z[:-1], z[1:]
     step = lower != upper  # kerbs across it, at side streets
     a, b = xy[1:-1, :-1][step], xy[1:-1, 1:][step]
-    shape.add(quads([(a, lower[step]), (b, lower[step]), (b, upper[step]), (a, upper[step])]), material)
+    shape.add(
+        quads([(a, lower[step]), (b, lower[step]), (b, upper[step]), (a, upper[step])]), material
+    )
     return shape

@@ -153,7 +153,9 @@ def ground(
         _line(np.mod(s[walk], slab) - slab / 2, 0.015, footprint[walk]),
         _line(np.mod(d[walk], slab) - slab / 2, 0.015, footprint[walk]),
     )
-    tile = np.mod(np.sin(np.floor(s[walk] / slab) * 17.3 + np.floor(d[walk] / slab) * 59.1) * 971.3, 1)
+    tile = np.mod(
+        np.sin(np.floor(s[walk] / slab) * 17.3 + np.floor(d[walk] / slab) * 59.1) * 971.3, 1
+    )
     tone = 0.7 + 0.25 * fine[walk] + 0.2 * coarse[walk] + 0.18 * tile
     kerb = np.abs(np.abs(d[walk]) - street.half - 0.1) < 0.1
     plain = np.where(kerb[:, None], table[first + 1, mt.RGB2] * 1.2, table[first + 1, mt.RGB1])
@@ -173,7 +175,7 @@ def ground(
 def _markings(
     street: Street, s: np.ndarray, d: np.ndarray, along: np.ndarray, footprint: np.ndarray
 ) -> np.ndarray:
-    """Coverage (R,) of road paint: centre, lane, cycle-lane and parking lines, zebra, stop lines."""
+    """Coverage (R,) of road paint: lines along the lanes, parking bays, zebras, stop lines."""
     blur = 1.5 * footprint
     side = np.abs(d)
     open_road = np.clip((along - street.crossing_half - 5.0) * 2, 0, 1)

@@ -73,18 +73,29 @@ class Instant:
         time: Seconds from the recording's start.
         with_ego: Whether the recording car's own body can be hit (cameras see it; LiDAR points on
             it would be removed anyway).
+        camera_rotation: (3, 3) axes in the ego frame of the only camera that will look, which
+            saves the time for moving things elsewhere; None for all directions.
     """
 
-    def __init__(self, world: World, time: float, *, with_ego: bool) -> None:
+    def __init__(
+        self,
+        world: World,
+        time: float,
+        *,
+        with_ego: bool,
+        camera_rotation: np.ndarray | None = None,
+    ) -> None:
         if 'tree' not in world.cache:
             world.cache['tree'] = _Tree(
                 world.triangles, world.triangle_material, world.triangle_actor
             )
         self.world, self.time = world, time
-        self._trees = (
-            world.cache['tree'],
-            _Tree(*world.moving_triangles(time, with_ego=with_ego)),
-        )
+        view = None
+        if camera_rotation is not None:
+            view = (world.ego_pose(time)[1] @ camera_rotation)[:2, 2]
+            view = view / np.linalg.norm(view)
+        moving = world.moving_triangles(time, with_ego=with_ego, view=view)
+        self._trees = (world.cache['tree'], _Tree(*moving))
 
     def trace(self, origin: np.ndarray, directions: np.ndarray) -> Hits:
         """First hits of rays from one ``origin`` (3,) along unit ``directions`` (R, 3)."""
@@ -112,9 +123,7 @@ class Instant:
         normal[away] *= -1
         return Hits(distance, material, actor, normal)
 
-    def blocked(
-        self, origins: np.ndarray, direction: np.ndarray, reach: float = FAR
-    ) -> np.ndarray:
+    def blocked(self, origins: np.ndarray, direction: np.ndarray, reach: float = FAR) -> np.ndarray:
         """(R,) bool: the way from ``origins`` (R, 3) along one ``direction`` (3,) is not free."""
         origins = np.ascontiguousarray(origins, dtype=np.float32)
         directions = np.ascontiguousarray(

@@ -144,14 +144,18 @@ class Planner:
         if kind == 'movable_object.barrier':
             for i in range(int(rng.integers(3, 5))):
                 size = draw_size(rng, kind)
-                self._put(kind, s + 1.5 + 2.9 * i, d - side * 0.9, turn=along + np.pi / 2, size=size)
+                self._put(
+                    kind, s + 1.5 + 2.9 * i, d - side * 0.9, turn=along + np.pi / 2, size=size
+                )
             for x in rng.uniform(1.5, 10, 2):
                 self._put('human.pedestrian.construction_worker', s + x, kerbside,
                           turn=rng.uniform(-np.pi, np.pi))  # fmt: skip
             self._put('movable_object.debris', s + 5.7, d + side * 0.5, turn=rng.uniform(0, 3))
         elif kind == 'movable_object.trafficcone':
             for i in range(int(rng.integers(3, 6))):
-                self._put(kind, s + 0.5 + 1.3 * i, d - side * (0.2 + 0.2 * i), turn=rng.uniform(0, 3))
+                self._put(
+                    kind, s + 0.5 + 1.3 * i, d - side * (0.2 + 0.2 * i), turn=rng.uniform(0, 3)
+                )
         elif kind in ('vehicle.bicycle', 'vehicle.motorcycle'):
             # Across the lane, or along it near its outer edge: seen from the side either way.
             turn = along + rng.choice([0.0, np.pi, np.pi / 2 + rng.normal(0, 0.2)])

@@ -29,7 +29,9 @@ def _wheels(
     for x in positions:
         for side in (-1, 1):
             y = side * (0.5 - half - inset)
-            shape.wheel((x, y, radius / height), (radius / length, radius / height), half, tyre, hub)
+            shape.wheel(
+                (x, y, radius / height), (radius / length, radius / height), half, tyre, hub
+            )
 
 
 def _lights(shape: Shape, m: Materials, label: int, front: float, back: float, z: float) -> None:
@@ -147,14 +149,18 @@ def bus(
     if bendy:
         for i in range(4):
             x = -0.06 + 0.0125 * i
-            shape.box((x, -0.46 + 0.02 * (i % 2), 0.12), (x + 0.012, 0.46 - 0.02 * (i % 2), 0.92), dark)
+            shape.box(
+                (x, -0.46 + 0.02 * (i % 2), 0.12), (x + 0.012, 0.46 - 0.02 * (i % 2), 0.92), dark
+            )
     shape.box((0.485, -0.44, 0.38), (0.503, 0.44, 0.78), glass)
     shape.box((0.485, -0.36, 0.81), (0.505, 0.36, 0.9), m.lamp(label, (0.25, 0.16, 0.02), 0.5))
     shape.box((-0.503, -0.36, 0.5), (-0.49, 0.36, 0.76), glass)
     for x in (0.38, -0.05 if not bendy else 0.12):
         shape.box((x - 0.05, -0.5, 0.11), (x + 0.05, -0.49, 0.82), glass)
         shape.box((x - 0.004, -0.502, 0.11), (x + 0.004, -0.49, 0.82), dark)
-    shape.box((rng.uniform(-0.45, -0.3), -0.3, 0.95), (rng.uniform(-0.1, 0.1), 0.3, 1.0), m.metal(label))
+    shape.box(
+        (rng.uniform(-0.45, -0.3), -0.3, 0.95), (rng.uniform(-0.1, 0.1), 0.3, 1.0), m.metal(label)
+    )
     _lights(shape, m, label, 0.5, -0.5, 0.2)
     axles = [-0.36, -0.2, 0.3] if bendy else [-0.28, 0.3]
     _wheels(shape, axles, 0.48, size, tyre, hub, inset=0.005)

@@ -17,6 +17,7 @@ from .street import Street, ground_shape
 from .traffic import RARE, Placement, Planner
 
 SIGHT = 110.0  # metres beyond which moving things are left out, for speed
+NEAR = 22.0  # metres within which they are never left out
 VAL_SCENES = ('scene-0103', 'scene-0916')
 
 
@@ -54,10 +55,12 @@ class Actor:
 
     @property
     def category(self) -> str:
+        """NuScenes category."""
         return self.plan.category
 
     @property
     def moving(self) -> bool:
+        """Whether it ever moves."""
         return self.plan.speed != 0.0
 
 
@@ -100,9 +103,9 @@ class World:
         s = self.ego_speed * time
         sway = 0.08 * np.sin(0.7 * time + self.index)
         xy = self.street.to_world(s, self.street.lane(self.ego_lane, -1) + sway)
-        yaw = float(self.street.heading(s)) + 0.08 * 0.7 * np.cos(
-            0.7 * time + self.index
-        ) / max(self.ego_speed, 1.0)
+        yaw = float(self.street.heading(s)) + 0.08 * 0.7 * np.cos(0.7 * time + self.index) / max(
+            self.ego_speed, 1.0
+        )
         pitch = 0.006 * np.sin(2.1 * time + 2 * self.index)
         roll = 0.005 * np.sin(1.3 * time + 3 * self.index)
         cp, sp, cr, sr = np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
@@ -111,17 +114,25 @@ class World:
         )
         return np.array([xy[0], xy[1], 0.0]), rotation_z(yaw) @ tilt
 
-    def moving_triangles(self, time: float, *, with_ego: bool) -> tuple[np.ndarray, ...]:
+    def moving_triangles(
+        self, time: float, *, with_ego: bool, view: np.ndarray | None = None
+    ) -> tuple[np.ndarray, ...]:
         """Triangles (F, 3, 3), materials (F,) and instance numbers (F,) of all that moves.
 
-        The recording car has the number after the last object's.
+        The recording car has the number after the last object's. ``view``, a horizontal unit
+        direction (2,), leaves out what is neither near nor within 60 degrees of it: no camera
+        that looks there sees it or the end of its shadow.
         """
         triangles, materials, numbers = [np.zeros((0, 3, 3))], [np.zeros(0, np.int32)], []
         position, _ = self.ego_pose(time)
         for actor in self.actors:
             if actor.moving:
                 offset, yaw = self.pose_of(actor, time)
-                if np.linalg.norm(offset - position) > SIGHT:
+                way = (offset - position)[:2]
+                distance = np.linalg.norm(way)
+                if distance > SIGHT:
+                    continue
+                if view is not None and distance > NEAR and way @ view < 0.5 * distance:
                     continue
                 triangles.append(actor.triangles @ rotation_z(yaw).T + offset)
                 materials.append(actor.materials)
@@ -139,6 +150,7 @@ class World:
 
     @property
     def ego_number(self) -> int:
+        """Instance number of the recording car's own body."""
         return len(self.actors) + 1
 
 
@@ -161,7 +173,7 @@ def _draw_light(rng: np.random.Generator, weather: str) -> Light:
     if weather == 'fog':
         grey = rng.uniform(0.75, 1.0)
         return Light(kind='fog', sun=sun, exposure=1.35 * exposure, fog=rng.uniform(0.02, 0.045),
-                     sun_rgb=np.array([0.12, 0.12, 0.12]), sky_rgb=np.array([0.8, 0.82, 0.85]) * grey,
+                     sun_rgb=np.full(3, 0.12), sky_rgb=np.array([0.8, 0.82, 0.85]) * grey,
                      clouds=1.0)  # fmt: skip
     return Light(kind='night', sun=sun, exposure=2.2 * exposure, fog=0.002,
                  sun_rgb=np.array([0.012, 0.014, 0.02]), sky_rgb=np.array([0.016, 0.02, 0.034]),
@@ -177,8 +189,8 @@ def required_kinds(index: int, rng: np.random.Generator) -> tuple[str, ...]:
     if index == 0 or (index < len(SCENE_NAMES) and SCENE_NAMES[index] in VAL_SCENES):
         return RARE
     chance = dict.fromkeys(RARE, 0.35)
-    chance.update({'movable_object.barrier': 0.8, 'movable_object.trafficcone': 0.75,
-                   'vehicle.truck': 0.7, 'vehicle.motorcycle': 0.2, 'vehicle.bicycle': 0.3})  # fmt: skip
+    chance['movable_object.barrier'], chance['movable_object.trafficcone'] = 0.8, 0.75
+    chance.update({'vehicle.truck': 0.7, 'vehicle.motorcycle': 0.2, 'vehicle.bicycle': 0.3})  # fmt: skip
     return tuple(kind for kind in RARE if rng.uniform() < chance[kind])
 
 

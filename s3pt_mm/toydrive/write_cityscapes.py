@@ -32,8 +32,8 @@ def capture(config: ToyDriveConfig, root: Path, split: str, frame: int) -> None:
     seconds = time_of_frame(config, world, frame, 'cityscapes', split)
     camera = cityscapes_camera(generator(config, 'cityscapes vehicle', index))
     photo = render(
-        Instant(world, seconds, with_ego=True), camera, scale=config.image_scale,
-        rng=generator(config, 'camera', 'cityscapes', split, frame),
+        Instant(world, seconds, with_ego=True, camera_rotation=camera.rotation), camera,
+        scale=config.image_scale, rng=generator(config, 'camera', 'cityscapes', split, frame),
     )  # fmt: skip
     city = f'toytown{index:05d}'
     stem = f'{city}_{frame:06d}_000019'

@@ -14,8 +14,15 @@ from .config import ToyDriveConfig
 from .frames import generator, get_world, time_of_frame, token, world_of_frame
 from .rendering import Photo, render
 from .sensors import CAMERAS, camera_rig
-from .tables import Record, attributes, calibration, categories, quaternion
-from .tables import write_image, write_table
+from .tables import (
+    Record,
+    attributes,
+    calibration,
+    categories,
+    quaternion,
+    write_image,
+    write_table,
+)
 from .tracing import Instant
 from .world import World
 
@@ -73,8 +80,8 @@ def capture(config: ToyDriveConfig, root: Path, split: str, frame: int) -> dict[
     rig = camera_rig(generator(config, 'vehicle', index % 2))
     camera = rig[CAMERAS[int(generator(config, 'channel', *key).integers(len(CAMERAS)))]]
     photo = render(
-        Instant(world, seconds, with_ego=True), camera, scale=config.image_scale,
-        rng=generator(config, 'camera', *key),
+        Instant(world, seconds, with_ego=True, camera_rotation=camera.rotation), camera,
+        scale=config.image_scale, rng=generator(config, 'camera', *key),
     )  # fmt: skip
     time = _EPOCH + index * _WORLD_STEP + round(seconds * 1e6)
     log = f'toydrive-{config.seed:04d}-world{index:05d}'
@@ -114,7 +121,11 @@ def write_tables(
     }  # fmt: skip
     for records in captures:
         for name, rows in records.items():
-            known = {row['token'] for row in tables[name]} if name in ('calibrated_sensor', 'log') else ()
+            known = (
+                {row['token'] for row in tables[name]}
+                if name in ('calibrated_sensor', 'log')
+                else ()
+            )
             tables[name] += [row for row in rows if row['token'] not in known]
     tables['category'] = categories(config, tx.NUIMAGES_CATEGORIES)
     tables['attribute'] = attributes(config)
