@@ -8,7 +8,7 @@ _base_ = ['../_base_/detection/petr_vit.py']
 data_root = 'data/toydrive/nuscenes/'
 num_samples = 4  # the split: the first samples of the training info file
 image_size = (128, 320)  # (height, width), pixels: scale 0.2
-iterations = 500
+iterations = 1300  # fewer leave boxes a metre off
 
 model = dict(
     img_backbone=dict(
