@@ -3,9 +3,9 @@
     python tools/chaos.py configs/toydrive/s3pt_vitt16.py --kills 20 --work-dir work_dirs/chaos \
         --cfg-options train_dataloader.batch_size=8 train_cfg.max_epochs=3
 
-One run is left alone. Another is launched, killed with SIGKILL (also while it writes a checkpoint) and
-resumed, --kills times, then finished. Both final checkpoints are compared bit for bit. Exit status 0: equal.
-Both runs save every iteration (or every --save-every).
+One run is left alone. Another is launched, killed with SIGKILL (also while it writes a checkpoint)
+and resumed, --kills times, then finished. Both final checkpoints are compared bit for bit. Exit
+status 0: equal. Both runs save every iteration (or every --save-every).
 """
 
 from __future__ import annotations
@@ -33,13 +33,19 @@ class Launch:
     def __init__(self, command: list[str], log: Path) -> None:
         with open(log, 'ab') as output:
             self._process = subprocess.Popen(
-                command, stdout=output, stderr=subprocess.STDOUT, cwd=REPOSITORY, start_new_session=True
+                command,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=REPOSITORY,
+                start_new_session=True,
             )
 
     def poll(self) -> int | None:
+        """Exit status, or None while it runs."""
         return self._process.poll()
 
     def kill(self) -> None:
+        """SIGKILL to the group."""
         try:
             os.killpg(self._process.pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -48,6 +54,7 @@ class Launch:
 
 
 def parse_args() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -61,6 +68,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> int:
+    """Runs both and compares. Returns the exit status."""
     args = parse_args()
     compat.apply()
     shutil.rmtree(args.work_dir, ignore_errors=True)
@@ -76,7 +84,16 @@ def main() -> int:
         folder = str((args.work_dir / name).resolve())
         script = str(REPOSITORY / 'tools' / 'train.py')
         config = str(Path(args.config).resolve())
-        return [sys.executable, script, config, '--work-dir', folder, *more, '--cfg-options', *options]
+        return [
+            sys.executable,
+            script,
+            config,
+            '--work-dir',
+            folder,
+            *more,
+            '--cfg-options',
+            *options,
+        ]
 
     def finish(name: str, *more: str) -> Path:
         log = args.work_dir / f'{name}.log'
@@ -99,17 +116,23 @@ def main() -> int:
     for number, kill in enumerate(torment(launch, folder, kills=args.kills, seed=args.seed), 1):
         hits += kill.caught_saving
         print(
-            f'kill {number:3d} while {kill.moment:8s} after {kill.seconds:6.2f} s, {kill.saves} saves, '
+            f'kill {number:3d} while {kill.moment:8s} after {kill.seconds:6.2f} s, {kill.saves} '
+            f'saves, '
             f'newest {kill.newest}{", half-written file left" if kill.caught_saving else ""}',
             flush=True,
         )
     resumed = finish('chaos', '--resume')
     differences = compare_checkpoints(straight, resumed)
-    print(f'{args.kills} kills, {hits} of them left a half-written checkpoint; final {resumed.name}')
+    print(
+        f'{args.kills} kills, {hits} of them left a half-written checkpoint; final {resumed.name}'
+    )
     if differences:
         print('NOT EQUAL:', *differences, sep='\n  ')
         return 1
-    print('Equal to the uninterrupted run, bit for bit: weights, buffers, optimiser, schedulers, random states, log.')
+    print(
+        'Equal to the uninterrupted run, bit for bit: weights, buffers, optimiser, schedulers, '
+        'random states, log.'
+    )
     return 0
 
 

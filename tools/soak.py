@@ -1,10 +1,11 @@
-"""Trains a config for some thousand iterations and watches for leaks; kills data workers on the way.
+"""Trains a config for some thousand iterations and watches for leaks; kills data workers on the
+way.
 
     python tools/soak.py configs/toydrive/s3pt_vitt16.py --iterations 2000 --kill-workers 2 \
         --cfg-options train_dataloader.batch_size=4
 
-Prints a table, writes readings.csv, and ends with status 1 if memory after the warm-up is not flat within 2 %,
-file handles or shared memory pile up, or a killed worker is not replaced. Linux only.
+Prints a table, writes readings.csv, and ends with status 1 if memory after the warm-up is not flat
+within 2 %, file handles or shared memory pile up, or a killed worker is not replaced. Linux only.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from s3pt_mm.engine.soak import Reading, finished_iterations, judge, read_proces
 
 
 def parse_args() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -43,6 +45,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> int:
+    """Trains, watches, judges. Returns the exit status."""
     args = parse_args()
     warm_up = args.iterations // 5 if args.warm_up is None else args.warm_up
     shutil.rmtree(args.work_dir, ignore_errors=True)
@@ -67,7 +70,10 @@ def main() -> int:
     killed: list[int] = []
     with open(args.work_dir / 'train.log', 'w') as log:
         process = subprocess.Popen(
-            [*command, '--cfg-options', *options], stdout=log, stderr=subprocess.STDOUT, cwd=REPOSITORY
+            [*command, '--cfg-options', *options],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=REPOSITORY,
         )
         try:
             while process.poll() is None:
@@ -92,7 +98,10 @@ def main() -> int:
         writer = csv.DictWriter(file, list(asdict(readings[0])) if readings else [])
         writer.writeheader()
         writer.writerows(asdict(reading) for reading in readings)
-    print(f'{"iteration":>9} {"main MiB":>9} {"workers MiB":>11} {"handles":>7} {"shared MiB":>10} children')
+    print(
+        f'{"iteration":>9} {"main MiB":>9} {"workers MiB":>11} {"handles":>7} {"shared MiB":>10} '
+        f'children'
+    )
     for reading in readings[:: max(len(readings) // 20, 1)]:
         print(
             f'{reading.iteration:9d} {reading.main_mib:9.1f} {reading.workers_mib:11.1f} '

@@ -68,12 +68,14 @@ def keyed_batches(
             deaths += 1
             if deaths > max_worker_restarts:
                 raise RuntimeError(
-                    f'data workers died {deaths} times since batch {start} (last: {", ".join(dead)}); the usual '
+                    f'data workers died {deaths} times since batch {start} (last: '
+                    f'{", ".join(dead)}); the usual '
                     'cause is memory: lower train_dataloader.num_workers or batch_size, or enlarge '
                     '/dev/shm.'
                 ) from error
             print_log(
-                f'Data worker {", ".join(dead)} died before batch {index}; starting all workers anew '
+                f'Data worker {", ".join(dead)} died before batch {index}; starting all workers '
+                f'anew '
                 f'({deaths} of at most {max_worker_restarts} times).',
                 logger='current',
                 level=logging.WARNING,
@@ -89,8 +91,8 @@ def ignore_worker_signals() -> None:
     """Takes torch's SIGCHLD handler out of this process.
 
     That handler raises at whatever line the main thread happens to execute, for example between the
-    optimiser's step and the teacher's. Without it a dead worker is noticed where it matters, when the
-    next batch is asked for (at most five seconds later).
+    optimiser's step and the teacher's. Without it a dead worker is noticed where it matters, when
+    the next batch is asked for (at most five seconds later).
     """
     if threading.current_thread() is threading.main_thread() and hasattr(signal, 'SIGCHLD'):
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -62,8 +62,8 @@ def torment(
         Every kill as it happened.
 
     Raises:
-        RuntimeError: The run ended by itself: with status 0 it is too short for so many kills, otherwise
-            it failed.
+        RuntimeError: The run ended by itself: with status 0 it is too short for so many kills,
+            otherwise it failed.
         TimeoutError: No checkpoint within ``patience``.
     """
     dice = random.Random(seed)
@@ -79,11 +79,15 @@ def torment(
             if moment == 'starting':
                 _watch(victim, lambda s=saves: s.count() > 0, number, dice.uniform(0, startup))
             else:
-                _watch(victim, lambda s=saves, w=wanted: s.count() >= w, number, patience, hung=True)
+                _watch(
+                    victim, lambda s=saves, w=wanted: s.count() >= w, number, patience, hung=True
+                )
                 startup = saves.first - started
                 pause = (time.monotonic() - saves.first) / wanted
                 if moment == 'saving':
-                    _watch(victim, lambda b=born: _half_written(folder, b), number, patience, hung=True)
+                    _watch(
+                        victim, lambda b=born: _half_written(folder, b), number, patience, hung=True
+                    )
                     pause = 0.004
                 _watch(victim, lambda: False, number, dice.uniform(0, pause))
         finally:
@@ -138,7 +142,9 @@ def _watch(
         status = victim.poll()
         if status is not None:
             why = 'it is too short for so many kills' if status == 0 else 'it failed; see its log'
-            raise RuntimeError(f'The run ended by itself (status {status}) before kill {number + 1}: {why}.')
+            raise RuntimeError(
+                f'The run ended by itself (status {status}) before kill {number + 1}: {why}.'
+            )
         if time.monotonic() > deadline:
             if hung:
                 raise TimeoutError(f'No checkpoint in {seconds:.0f} s before kill {number + 1}.')

@@ -1,4 +1,5 @@
-"""Checkpoint files that are whole or absent: atomic writing, checksums, and finding the newest whole one.
+"""Checkpoint files that are whole or absent: atomic writing, checksums, and finding the newest
+whole one.
 
 Beside ``iter_10.pth`` lies ``iter_10.pth.sha256``, which ``sha256sum -c`` understands::
 
@@ -30,8 +31,8 @@ class SavedCheckpoint:
 
     Attributes:
         path: The file.
-        saved: When it was written, seconds since 1970: from the checksum file (so that copying a folder
-            does not change the order), else the file's modification time.
+        saved: When it was written, seconds since 1970: from the checksum file (so that copying a
+            folder does not change the order), else the file's modification time.
     """
 
     path: Path

@@ -12,8 +12,9 @@ from mmengine.dist import is_distributed
 def prepare_cpu_ranks(cfg: Config) -> str | None:
     """Lets ``--launcher pytorch`` run where there is no GPU; elsewhere does nothing.
 
-    mmengine 0.10.7 selects a CUDA device for every rank and gives DDP its number, both of which fail without
-    CUDA. Here the process group exists before the runner looks, and the model wrapper is told to use none.
+    mmengine 0.10.7 selects a CUDA device for every rank and gives DDP its number, both of which
+    fail without CUDA. Here the process group exists before the runner looks, and the model wrapper
+    is told to use none.
 
     Args:
         cfg: Changed in place.
@@ -25,9 +26,7 @@ def prepare_cpu_ranks(cfg: Config) -> str | None:
         return None
     timeout = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout', 1800)
     if not is_distributed():
-        torch.distributed.init_process_group(
-            'gloo', timeout=datetime.timedelta(seconds=timeout)
-        )
+        torch.distributed.init_process_group('gloo', timeout=datetime.timedelta(seconds=timeout))
     wrapper = dict(cfg.get('model_wrapper_cfg') or {})
     wrapper.setdefault('type', 'MMDistributedDataParallel')
     wrapper.setdefault('device_ids', None)

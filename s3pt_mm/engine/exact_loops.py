@@ -1,8 +1,8 @@
 """Training loops that can stop after any iteration and go on as if nothing had happened.
 
-mmengine's loops save from hooks *inside* an iteration and resume by reading every past batch again. These
-loops have one place between iterations, the safe point, where nothing is half done: all hooks have run
-and all counters have moved. ``SafeCheckpointHook`` saves only there.
+mmengine's loops save from hooks *inside* an iteration and resume by reading every past batch
+again. These loops have one place between iterations, the safe point, where nothing is half done:
+all hooks have run and all counters have moved. ``SafeCheckpointHook`` saves only there.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from .random_state import get_random_state, seed_cpu_generators, set_random_stat
 class ExactResume:
     """What both loops share: position, safe points, and going on from a saved position.
 
-    A hook named anything may define ``at_safe_point(runner)``; it is called after every iteration with
-    all counters advanced, *before* a validation that is due.
+    A hook named anything may define ``at_safe_point(runner)``; it is called after every iteration
+    with all counters advanced, *before* a validation that is due.
     """
 
     resume_state: Mapping[str, Any] | None = None  # set by SafeCheckpointHook.before_train
@@ -102,9 +102,7 @@ class ExactResume:
         self.batch = position['batch']
         if changed:
             done = position['batch'] * position['batch_size'] * position['world_size']
-            self.batch = min(
-                done // (here['batch_size'] * here['world_size']), self._last_batch()
-            )
+            self.batch = min(done // (here['batch_size'] * here['world_size']), self._last_batch())
             print_log(
                 'Resuming with other settings than the checkpoint was written with (then, now): '
                 f'{changed}. The run continues near the same sample, but not exactly.',
@@ -196,7 +194,8 @@ class ExactEpochTrainLoop(ExactResume, EpochBasedTrainLoop):
         self._validate()
         while self._epoch < self._max_epochs and not self.stop_training:
             # Hooks before an epoch may draw random numbers. At an epoch's start they must draw what
-            # the uninterrupted run draws; in its middle this is an extra call that must leave no trace.
+            # the uninterrupted run draws; in its middle this is an extra call that must leave no
+            # trace.
             if resumed and self.batch == 0:
                 self._set_random(random_state)
             self.runner.call_hook('before_train_epoch')
@@ -326,4 +325,3 @@ class ExactIterTrainLoop(ExactResume, IterBasedTrainLoop):
 
 def _unwrapped(model: nn.Module) -> nn.Module:
     return model.module if is_model_wrapper(model) else model
-

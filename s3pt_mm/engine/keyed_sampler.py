@@ -32,6 +32,7 @@ class KeyedIndex(int):
     epoch: int
 
     def __new__(cls, index: int, seed: int = 0, epoch: int = 0) -> KeyedIndex:
+        """See the class."""
         self = super().__new__(cls, index)
         self.seed = int(seed)
         self.epoch = int(epoch)
@@ -108,10 +109,12 @@ class KeyedSampler(Sampler):
         self.epoch = int(epoch)
 
     def set_start(self, start: int) -> None:
-        """Leaves out the first ``start`` samples of this rank in the next iteration, and only then."""
+        """Leaves out the first ``start`` samples of this rank in the next iteration, and only
+        then."""
         if start < 0 or (not self.infinite and start > len(self)):
             raise ValueError(
-                f'cannot start at sample {start} of a rank that has {len(self)}; was the checkpoint '
+                f'cannot start at sample {start} of a rank that has {len(self)}; was the '
+                f'checkpoint '
                 'written with another data set or number of ranks?'
             )
         self._start = int(start)

@@ -17,8 +17,8 @@ def get_random_state() -> dict[str, Any]:
     Returns:
         Plain tensors, lists and numbers only, so that ``torch.load(weights_only=True)`` reads it:
         ``python`` (version, list of ints, gauss), ``numpy`` (name, keys int64, pos, has_gauss,
-        gauss), ``torch`` uint8 and ``cuda``, a list of uint8 tensors, one per device (empty as long as
-        this process has not used CUDA).
+        gauss), ``torch`` uint8 and ``cuda``, a list of uint8 tensors, one per device (empty as
+        long as this process has not used CUDA).
     """
     version, words, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state()

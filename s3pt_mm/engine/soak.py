@@ -17,9 +17,11 @@ class Reading:
     Attributes:
         iteration: Finished iterations, from the run's own log.
         main_mib: Resident memory of the training process.
-        workers_mib: Private memory of its children (what they share with it is counted once, there).
+        workers_mib: Private memory of its children (what they share with it is counted once,
+            there).
         handles: Open file handles of the training process.
-        shared_mib: Shared memory and temporary files that process and children have mapped from ``/dev/shm``.
+        shared_mib: Shared memory and temporary files that process and children have mapped from
+            ``/dev/shm``.
         children: Process ids of the data workers.
     """
 
@@ -87,7 +89,8 @@ def judge(
         before, after = medians(name)
         if after - before > tolerance * whole:
             findings.append(
-                f'{name} grew from {before:.1f} to {after:.1f} MiB, by more than {tolerance:.0%} of the '
+                f'{name} grew from {before:.1f} to {after:.1f} MiB, by more than {tolerance:.0%} '
+                f'of the '
                 f"process's {whole:.0f} MiB"
             )
     before, after = medians('handles')

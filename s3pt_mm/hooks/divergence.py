@@ -20,26 +20,28 @@ _STOP, _SKIP, _WARN, _OFF = 'stop', 'skip', 'warn', 'off'
 
 
 class TrainingDiverged(RuntimeError):
-    """Raised by the policy ``stop``; parameters and the optimiser's state are those of the last good step."""
+    """Raised by the policy ``stop``; parameters and the optimiser's state are those of the last
+    good step."""
 
 
 @HOOKS.register_module()
 class DivergenceHook(Hook):
     """Guards the optimiser's step against non-finite numbers, and watches for collapse.
 
-    *Non-finite loss or gradient, on any rank.* The optimiser's step is not taken. ``stop`` ends the run;
-    ``skip`` drops this step's gradients (those of the whole accumulation), puts the model's buffers back
-    to their state before the bad batch (for which it copies them before every step: with CrIBo's queue
-    that is memory and time), keeps the teacher where it is, and goes on; after ``max_skips`` skipped
-    steps in a row it stops. With a loss scaler (fp16), non-finite *gradients* are
-    its daily business and left to it; a scale below 1 counts as divergence instead.
+    *Non-finite loss or gradient, on any rank.* The optimiser's step is not taken. ``stop`` ends
+    the run; ``skip`` drops this step's gradients (those of the whole accumulation), puts the
+    model's buffers back to their state before the bad batch (for which it copies them before every
+    step: with CrIBo's queue that is memory and time), keeps the teacher where it is, and goes on;
+    after ``max_skips`` skipped steps in a row it stops. With a loss scaler (fp16), non-finite
+    *gradients* are its daily business and left to it; a scale below 1 counts as divergence instead.
 
-    *Collapse*, from what the algorithm logs: ``teacher_entropy`` below ``entropy_floor`` (everything on
-    one prototype) or ``teacher_kl_uniform`` below ``kl_floor`` (everything alike), both in nats, for
-    ``patience`` iterations in a row. Uniform teachers are normal at the start: see ``begin``.
+    *Collapse*, from what the algorithm logs: ``teacher_entropy`` below ``entropy_floor``
+    (everything on one prototype) or ``teacher_kl_uniform`` below ``kl_floor`` (everything alike),
+    both in nats, for ``patience`` iterations in a row. Uniform teachers are normal at the start:
+    see ``begin``.
 
-    Either way ``<work_dir>/divergence/iter_<n>.json`` gets the batch's files, their indices, seeds and
-    epoch (which reproduce the views exactly), the losses and the reason.
+    Either way ``<work_dir>/divergence/iter_<n>.json`` gets the batch's files, their indices, seeds
+    and epoch (which reproduce the views exactly), the losses and the reason.
 
     All thresholds are choices of this package.
 
@@ -133,9 +135,7 @@ class DivergenceHook(Hook):
         wrapper.should_update = should_update_unless_refused
         self._stepped = True
 
-    def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None
-    ) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Remembers the batch and, when skipping, the buffers before it."""
         self._batch = data_batch
         if self.non_finite == _SKIP and self._bad_loss is None:
@@ -173,14 +173,17 @@ class DivergenceHook(Hook):
                 buffer.copy_(self._buffers[name])
             if self._skips <= self.max_skips:
                 runner.logger.warning(
-                    f'Iteration {runner.iter + 1}: {reason}; step skipped ({self._skips} in a row), '
+                    f'Iteration {runner.iter + 1}: {reason}; step skipped ({self._skips} in a '
+                    f'row), '
                     f'batch listed in {path}.'
                 )
                 return
             reason = f'{reason}, {self._skips} steps in a row'
         raise TrainingDiverged(
-            f'Iteration {runner.iter + 1}: {reason}. No step was taken; the batch is listed in {path}. '
-            'Look at its files, lower the learning rate or lengthen the warm-up, then continue from the '
+            f'Iteration {runner.iter + 1}: {reason}. No step was taken; the batch is listed in '
+            f'{path}. '
+            'Look at its files, lower the learning rate or lengthen the warm-up, then continue '
+            'from the '
             'last checkpoint with --resume.'
         )
 
@@ -193,7 +196,7 @@ class DivergenceHook(Hook):
             return
         entropy, kl = (_number(outputs, key) for key in ('teacher_entropy', 'teacher_kl_uniform'))
         if entropy is not None and entropy < self.entropy_floor:
-            sign = f'teacher entropy {entropy:.2e} < {self.entropy_floor:.0e} nats (one prototype takes all)'
+            sign = f'teacher entropy {entropy:.2e} < {self.entropy_floor:.0e} nats (one prototype takes all)'  # noqa: E501
         elif kl is not None and kl < self.kl_floor:
             sign = f'teacher KL to uniform {kl:.2e} < {self.kl_floor:.0e} nats (all outputs alike)'
         else:
@@ -202,7 +205,9 @@ class DivergenceHook(Hook):
         self._collapsed_for += 1
         if self._collapsed_for % self.patience:
             return
-        message = f'Iteration {runner.iter + 1}: collapse, {sign}, for {self._collapsed_for} iterations'
+        message = (
+            f'Iteration {runner.iter + 1}: collapse, {sign}, for {self._collapsed_for} iterations'
+        )
         path = self._report(runner, message)
         if self.collapse == _STOP:
             raise TrainingDiverged(f'{message}; last batch listed in {path}.')

@@ -1,4 +1,5 @@
-"""Checkpoints that survive crashes, full disks and schedulers, and from which a run goes on exactly."""
+"""Checkpoints that survive crashes, full disks and schedulers, and from which a run goes on
+exactly."""
 
 from __future__ import annotations
 
@@ -36,14 +37,15 @@ _NOTHING, _SAVE, _SAVE_AND_EXIT = 0, 1, 2
 
 @HOOKS.register_module()
 class SafeCheckpointHook(CheckpointHook):
-    """mmengine's ``CheckpointHook`` with promises; needs ``ExactEpochTrainLoop`` or ``ExactIterTrainLoop``.
+    """mmengine's ``CheckpointHook`` with promises; needs ``ExactEpochTrainLoop`` or
+    ``ExactIterTrainLoop``.
 
     * *Exact*: position of the sampler, random states of every rank and gradients of an unfinished
       accumulation are saved beside weights, buffers, optimiser, schedulers and message hub.
-    * *Atomic and verified*: see :mod:`s3pt_mm.engine.checkpoint_files`. ``resume=True`` takes the newest whole
-      checkpoint and names the torn ones it passed over.
-    * *Polite*: SIGTERM finishes the iteration, saves and leaves with exit status 143. A second one does
-      what SIGTERM normally does. On several ranks one signalled rank is enough.
+    * *Atomic and verified*: see :mod:`s3pt_mm.engine.checkpoint_files`. ``resume=True`` takes the
+      newest whole checkpoint and names the torn ones it passed over.
+    * *Polite*: SIGTERM finishes the iteration, saves and leaves with exit status 143. A second one
+      does what SIGTERM normally does. On several ranks one signalled rank is enough.
     * *Frugal*: old checkpoints go only after the new one is safe. A full disk ends the run with the
       last good checkpoint untouched.
 
@@ -55,11 +57,12 @@ class SafeCheckpointHook(CheckpointHook):
         interval_minutes: Also save whenever so many minutes have passed since the last checkpoint.
         signals: Names of the signals that mean "save and exit", e.g. add ``'SIGUSR1'`` for Slurm's
             ``--signal=USR1@120``.
-        kwargs: As mmengine's: ``by_epoch``, ``max_keep_ckpts``, ``save_last``, ``save_best``, ``rule``,
-            ``out_dir``, ``filename_tmpl``, ``save_begin``, ``published_keys`` ...
+        kwargs: As mmengine's: ``by_epoch``, ``max_keep_ckpts``, ``save_last``, ``save_best``,
+            ``rule``, ``out_dir``, ``filename_tmpl``, ``save_begin``, ``published_keys`` ...
 
     Raises:
-        ValueError: ``save_optimizer=False`` and the like, which cannot be resumed from, or an unknown signal.
+        ValueError: ``save_optimizer=False`` and the like, which cannot be resumed from, or an
+            unknown signal.
     """
 
     def __init__(
@@ -115,7 +118,7 @@ class SafeCheckpointHook(CheckpointHook):
         if not hasattr(runner.train_loop, 'resume_state'):
             raise TypeError(
                 'SafeCheckpointHook needs a loop with safe points: set train_cfg.type to '
-                "'ExactEpochTrainLoop' or 'ExactIterTrainLoop' (custom_imports: 's3pt_mm.engine'), or use "
+                "'ExactEpochTrainLoop' or 'ExactIterTrainLoop' (custom_imports: 's3pt_mm.engine'), or use "  # noqa: E501
                 f"mmengine's CheckpointHook; found {type(runner.train_loop).__name__}."
             )
         super().before_train(runner)
@@ -268,7 +271,8 @@ class SafeCheckpointHook(CheckpointHook):
         )
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
-        # Called by mmengine after a new best score only, to store the score. The validation is over.
+        # Called by mmengine after a new best score only, to store the score. The validation is
+        # over.
         runner = runner._runner  # of the _AtomicRunner below
         runner.train_loop.validation_pending = False
         self._save(runner, self._file_name(runner))
@@ -348,7 +352,8 @@ class SafeCheckpointHook(CheckpointHook):
 
 
 class _AtomicRunner:
-    """The runner as mmengine's best-checkpoint code sees it: its saves go through temporary files."""
+    """The runner as mmengine's best-checkpoint code sees it: its saves go through temporary
+    files."""
 
     def __init__(self, runner: Runner, hook: SafeCheckpointHook) -> None:
         self._runner = runner

@@ -32,7 +32,10 @@ def test_newest_first_by_time_of_saving_not_by_name_or_mtime(folder):
 
 def test_checksum_file_is_the_standard_format(folder):
     done = subprocess.run(
-        ['sha256sum', '-c', '--strict', 'iter_9.pth.sha256'], cwd=folder, capture_output=True, text=True
+        ['sha256sum', '-c', '--strict', 'iter_9.pth.sha256'],
+        cwd=folder,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == 'iter_9.pth: OK\n'
@@ -67,7 +70,8 @@ def test_missing_file_is_a_fault(tmp_path):
 
 @pytest.mark.parametrize('moment', ['checksum', 'rename', 'after'])
 def test_a_crash_while_replacing_leaves_a_whole_file(folder, monkeypatch, moment):
-    """Whatever moment ends the process, the name holds the old or the new checkpoint, and it verifies."""
+    """Whatever moment ends the process, the name holds the old or the new checkpoint, and it
+    verifies."""
     path = folder / 'iter_9.pth'
     real, count = os.replace, {'n': 0}
 

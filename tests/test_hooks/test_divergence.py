@@ -21,7 +21,9 @@ class SometimesBad(HardToResume):
         super().__init__()
         self.bad_at, self.kind, self.log, self.calls = bad_at, kind, dict(teacher), 0
 
-    def forward(self, row: list, index: list, mode: str = 'loss', data_samples: object = None) -> dict:
+    def forward(
+        self, row: list, index: list, mode: str = 'loss', data_samples: object = None
+    ) -> dict:
         losses = super().forward(row, index, mode)
         self.calls += 1
         if self.calls in self.bad_at:
@@ -70,7 +72,9 @@ def config(folder, bad_at, kind='loss', teacher=(), hook=None, **changes):
 def test_stop_before_the_step(tmp_path, kind):
     cfg = config(tmp_path, [8], kind)
     runner = Runner.from_cfg(cfg)
-    with pytest.raises(TrainingDiverged, match=f'Iteration 8: (the|a) {kind} is not finite.*iter_8.json'):
+    with pytest.raises(
+        TrainingDiverged, match=f'Iteration 8: (the|a) {kind} is not finite.*iter_8.json'
+    ):
         runner.train()
     now, good = snapshot(runner), Recorder.seen[7]
     untouched = [k for k in good if k not in ('centre', 'queue', 'filled') and 'student.1' not in k]
@@ -90,7 +94,10 @@ def test_skip_leaves_everything_as_before_the_batch(tmp_path, kind):
     assert same(seen[7], seen[8]) and same(seen[8], seen[9])
     assert not same(seen[9], seen[10])
     assert all(torch.isfinite(v).all() for v in seen[-1].values() if v.is_floating_point())
-    assert sorted(p.name for p in (tmp_path / 'divergence').iterdir()) == ['iter_8.json', 'iter_9.json']
+    assert sorted(p.name for p in (tmp_path / 'divergence').iterdir()) == [
+        'iter_8.json',
+        'iter_9.json',
+    ]
 
 
 def test_skip_drops_a_whole_accumulation(tmp_path):
@@ -181,5 +188,3 @@ def test_a_falling_loss_scale_is_divergence():
 def test_unknown_policies(wrong):
     with pytest.raises(ValueError, match=str(next(iter(wrong.values())))):
         DivergenceHook(**wrong)
-
-

@@ -44,7 +44,9 @@ def test_sigterm_saves_in_mid_epoch_and_leaves(tmp_path):
 
 
 def test_saving_by_time(tmp_path):
-    changes = {'default_hooks.checkpoint': {'interval': -1, 'save_last': False, 'interval_minutes': 1e-6}}
+    changes = {
+        'default_hooks.checkpoint': {'interval': -1, 'save_last': False, 'interval_minutes': 1e-6}
+    }
     assert train(tiny_config(tmp_path / 'often', **changes))
     assert len(checkpoints(tmp_path / 'often')) == 18
     changes['default_hooks.checkpoint']['interval_minutes'] = 60
@@ -98,7 +100,9 @@ def test_a_full_disk_ends_the_run_and_keeps_the_last_good_checkpoint(tmp_path, m
 
     monkeypatch.setattr('s3pt_mm.engine.checkpoint_files.os.fsync', full)
     changes = {'default_hooks.checkpoint.max_keep_ckpts': 1}
-    with pytest.raises(CheckpointError, match='No space left.*last good checkpoint is .*epoch_1.pth.*--resume'):
+    with pytest.raises(
+        CheckpointError, match='No space left.*last good checkpoint is .*epoch_1.pth.*--resume'
+    ):
         train(tiny_config(tmp_path, **changes))
     monkeypatch.undo()
     assert checkpoints(tmp_path) == ['epoch_1.pth']
@@ -117,12 +121,16 @@ train(tiny_config(Path(sys.argv[1]), resume=True, log_level='CRITICAL'))
 
 
 def test_a_write_that_really_fails(tmp_path, repository):
-    """Another process that may not write more than 20 kB to a file: torch.save itself fails half-way."""
+    """Another process that may not write more than 20 kB to a file: torch.save itself fails
+    half-way."""
     assert not train(tiny_config(tmp_path), stop_at=2)
     size = (tmp_path / 'iter_2.pth').stat().st_size
     assert size > 20_000
     done = subprocess.run(
-        [sys.executable, '-c', LIMITED, str(tmp_path)], cwd=repository, capture_output=True, text=True
+        [sys.executable, '-c', LIMITED, str(tmp_path)],
+        cwd=repository,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 1
     assert 'CheckpointError' in done.stderr
@@ -187,8 +195,10 @@ def test_second_sigterm_is_obeyed_at_once(tmp_path, repository):
         '@HOOKS.register_module()\n'
         'class Hang(Hook):\n'
         '    def after_train_iter(self, runner, *args, **kwargs):\n'
-        '        os.kill(os.getpid(), signal.SIGTERM); os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)\n'
-        'cfg = tiny_config(Path(sys.argv[1])); cfg.custom_hooks.append(dict(type="Hang")); train(cfg)\n'
+        '        os.kill(os.getpid(), signal.SIGTERM); os.kill(os.getpid(), signal.SIGTERM); '
+        'time.sleep(60)\n'
+        'cfg = tiny_config(Path(sys.argv[1])); cfg.custom_hooks.append(dict(type="Hang")); '
+        'train(cfg)\n'
     )
     done = subprocess.run(
         [sys.executable, '-c', code, str(tmp_path)], cwd=repository, capture_output=True, timeout=60

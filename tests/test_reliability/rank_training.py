@@ -1,4 +1,5 @@
-"""A few training steps of the real algorithms at tiny sizes, on any distribution of images over ranks."""
+"""A few training steps of the real algorithms at tiny sizes, on any distribution of images over
+ranks."""
 
 from __future__ import annotations
 
@@ -66,7 +67,8 @@ def batch_of(step: int, images: Sequence[int], *, crops: int, apart: Sequence[in
         step: Training step.
         images: Which of the step's images.
         crops: Views, the first two of which are global.
-        apart: Images whose two views show places far from each other, so that no cluster spans both.
+        apart: Images whose two views show places far from each other, so that no cluster spans
+            both.
     """
     views, samples = [[] for _ in range(crops)], []
     for image in images:
@@ -109,7 +111,8 @@ def train_steps(
         accumulate: Micro-batches a step.
 
     Returns:
-        ``losses`` of every step, ``gradients`` before every step, ``state``: the state dict at the end.
+        ``losses`` of every step, ``gradients`` before every step, ``state``: the state dict at the
+        end.
     """
     model = tiny_model(algorithm, **(changes or {}))
     bare = model

@@ -18,7 +18,8 @@ _CONTEXT.set_forkserver_preload(['tests.test_reliability.rank_training'])
 
 
 class RanksFailed(AssertionError):
-    """A rank raised, died or was still running at the deadline; the message holds every rank's end."""
+    """A rank raised, died or was still running at the deadline; the message holds every rank's
+    end."""
 
 
 def run_ranks(

@@ -81,7 +81,12 @@ def end(process):
 @pytest.mark.slow
 def test_a_rank_that_dies_stops_the_others_and_is_named(tmp_path, toydrive, repository):
     process = launch(
-        repository, toydrive, tmp_path, 2, 'train_cfg.max_epochs=400', 'default_hooks.checkpoint.interval=1'
+        repository,
+        toydrive,
+        tmp_path,
+        2,
+        'train_cfg.max_epochs=400',
+        'default_hooks.checkpoint.interval=1',
     )
     try:
         ranks = workers_of(process, 2, tmp_path)
@@ -101,8 +106,13 @@ def test_a_rank_that_dies_stops_the_others_and_is_named(tmp_path, toydrive, repo
 
 @pytest.mark.slow
 def test_sigterm_to_one_rank_stops_all_and_resuming_is_exact(tmp_path, toydrive, repository):
-    """Two ranks, in the middle of an accumulation: all save at the same optimiser step, and go on from it."""
-    options = ['train_cfg.max_epochs=4', 'default_hooks.checkpoint.interval=2', 'optim_wrapper.accumulative_counts=3']
+    """Two ranks, in the middle of an accumulation: all save at the same optimiser step, and go on
+    from it."""
+    options = [
+        'train_cfg.max_epochs=4',
+        'default_hooks.checkpoint.interval=2',
+        'optim_wrapper.accumulative_counts=3',
+    ]
     straight = launch(repository, toydrive, tmp_path / 'straight', 2, *options)
     stopped = None
     try:

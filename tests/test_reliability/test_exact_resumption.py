@@ -4,16 +4,16 @@ import copy
 
 import pytest
 import torch
-from tests.test_reliability.tiny_run import NoisyRows, last_checkpoint, tiny_config, train
 
 from s3pt_mm.engine.compare_checkpoints import compare_checkpoints
 from s3pt_mm.hooks.safe_checkpoint import STATE_KEY
+from tests.test_reliability.tiny_run import NoisyRows, last_checkpoint, tiny_config, train
 
 ITER = {'train_cfg': {'type': 'ExactIterTrainLoop', 'max_iters': 18}}
-ITER_VALIDATED = {
-    'train_cfg': {'type': 'ExactIterTrainLoop', 'max_iters': 18, 'val_interval': 6}
+ITER_VALIDATED = {'train_cfg': {'type': 'ExactIterTrainLoop', 'max_iters': 18, 'val_interval': 6}}
+BY_ITER = {
+    'default_hooks.checkpoint': {'type': 'SafeCheckpointHook', 'interval': 5, 'by_epoch': False}
 }
-BY_ITER = {'default_hooks.checkpoint': {'type': 'SafeCheckpointHook', 'interval': 5, 'by_epoch': False}}
 UNKEYED = {'train_dataloader.dataset.keyed': False}
 ACCUMULATE = {'optim_wrapper.accumulative_counts': 4}
 WORKERS = {'train_dataloader.num_workers': 2, 'train_dataloader.persistent_workers': True}
@@ -94,12 +94,16 @@ def test_the_comparison_sees_one_bit(tmp_path):
     assert compare_checkpoints(path, path) == []
     for entry, change in {
         'state_dict/queue': lambda c: c['state_dict']['queue'].view(torch.int32)[0].add_(1),
-        'exact_resume/random/0/python/1/5': lambda c: c[STATE_KEY]['random'][0]['python'][1].__setitem__(5, 1),
+        'exact_resume/random/0/python/1/5': lambda c: c[STATE_KEY]['random'][0]['python'][
+            1
+        ].__setitem__(5, 1),
         'optimizer/state/0/exp_avg': lambda c: c['optimizer']['state'][0]['exp_avg'].neg_(),
-        'param_schedulers/1/_global_step': lambda c: c['param_schedulers'][1].update(_global_step=0),
-        'message_hub/log_scalars/train/loss/history': lambda c: c['message_hub']['log_scalars'][
-            'train/loss'
-        ].data[0].__setitem__(0, 0.0),
+        'param_schedulers/1/_global_step': lambda c: c['param_schedulers'][1].update(
+            _global_step=0
+        ),
+        'message_hub/log_scalars/train/loss/history': lambda c: (
+            c['message_hub']['log_scalars']['train/loss'].data[0].__setitem__(0, 0.0)
+        ),
     }.items():
         changed = copy.deepcopy(whole)
         change(changed)
@@ -127,12 +131,20 @@ def test_other_batch_size_continues_at_the_same_sample_and_says_so(tmp_path, cap
 
 
 def test_checkpoint_of_stock_mmengine_resumes_with_a_warning(tmp_path, capsys):
-    stock = {'default_hooks.checkpoint.type': 'CheckpointHook', 'default_hooks.checkpoint.by_epoch': False}
+    stock = {
+        'default_hooks.checkpoint.type': 'CheckpointHook',
+        'default_hooks.checkpoint.by_epoch': False,
+    }
     cfg = tiny_config(tmp_path / 'run', **stock)
     cfg.default_hooks.checkpoint.interval = 8
     cfg.train_cfg.max_epochs = 2
     assert train(cfg)
-    cfg = tiny_config(tmp_path / 'run', resume=True, load_from=str(tmp_path / 'run/iter_8.pth'), log_level='WARNING')
+    cfg = tiny_config(
+        tmp_path / 'run',
+        resume=True,
+        load_from=str(tmp_path / 'run/iter_8.pth'),
+        log_level='WARNING',
+    )
     NoisyRows.reads = 0
     assert train(cfg)
     assert 'not exact' in capsys.readouterr().out

@@ -1,4 +1,5 @@
-"""n ranks equal one process with the same total batch: losses, centres, queues, gradients, weights."""
+"""n ranks equal one process with the same total batch: losses, centres, queues, gradients,
+weights."""
 
 import os
 import time
@@ -26,22 +27,32 @@ def check(single, ranks):
         for ours, theirs in zip(rank['losses'], single['losses'], strict=True):
             for name in names:
                 if name.startswith('loss') or name == 'cycle_share':
-                    torch.testing.assert_close(ours[name], theirs[name], **TOLERANCE, msg=lambda m, n=name: f'{n}: {m}')
+                    torch.testing.assert_close(
+                        ours[name], theirs[name], **TOLERANCE, msg=lambda m, n=name: f'{n}: {m}'
+                    )
         for ours, theirs in zip(rank['gradients'], single['gradients'], strict=True):
             assert ours.keys() == theirs.keys()
             for name in ours:
-                torch.testing.assert_close(ours[name], theirs[name], **TOLERANCE, msg=lambda m, n=name: f'{n}: {m}')
+                torch.testing.assert_close(
+                    ours[name], theirs[name], **TOLERANCE, msg=lambda m, n=name: f'{n}: {m}'
+                )
         for name, value in single['state'].items():
             if not name.startswith('queue.'):
-                torch.testing.assert_close(rank['state'][name], value, **TOLERANCE, msg=lambda m, n=name: f'{n}: {m}')
+                torch.testing.assert_close(
+                    rank['state'][name], value, **TOLERANCE, msg=lambda m, n=name: f'{n}: {m}'
+                )
     queues = [{n: v for n, v in rank['state'].items() if n.startswith('queue.')} for rank in ranks]
     for queue in queues[1:]:
         for name in queue:
             assert torch.equal(queue[name], queues[0][name]), f'{name} differs between ranks'
     if queues[0]:
         # Ranks push in rank order, one process in batch order: the same objects, images permuted.
-        torch.testing.assert_close(contents(ranks[0]['state']), contents(single['state']), **TOLERANCE)
-        assert sorted(queues[0]['queue.counts'].tolist()) == sorted(single['state']['queue.counts'].tolist())
+        torch.testing.assert_close(
+            contents(ranks[0]['state']), contents(single['state']), **TOLERANCE
+        )
+        assert sorted(queues[0]['queue.counts'].tolist()) == sorted(
+            single['state']['queue.counts'].tolist()
+        )
 
 
 def contents(state):
@@ -104,7 +115,9 @@ def test_accumulation_equals_the_larger_batch_where_the_method_allows():
     for name in still_whole['state']:
         torch.testing.assert_close(still['state'][name], still_whole['state'][name], **TOLERANCE)
     # The second micro-batch already sees the centre that the first one moved.
-    assert not torch.allclose(parts['state']['image_center.value'], whole['state']['image_center.value'])
+    assert not torch.allclose(
+        parts['state']['image_center.value'], whole['state']['image_center.value']
+    )
 
 
 def die(at_rank):

@@ -139,7 +139,7 @@ def tiny_config(folder: Path, **changes: object) -> Config:
         {
             'model': {'type': 'HardToResume'},
             'work_dir': str(folder),
-            'experiment_name': f'{folder.parent.name}_{folder.name}_{random.SystemRandom().random()}',
+            'experiment_name': f'{folder.name}_{random.SystemRandom().random()}',
             'train_dataloader': {
                 'batch_size': 4,
                 'num_workers': 0,
