@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
@@ -62,6 +64,8 @@ def build_tasks(
     batch_size: int, crop: int, dtype: str | None, stock: bool, device: str
 ) -> dict[str, Callable[[], Any]]:
     """Callables by name; the first is the backbone's forward alone."""
+    init_default_scope('mmseg')
+    MMLogger.get_instance('segment_benchmark', log_level='WARNING')  # not a line a parameter
     torch.manual_seed(0)
     images = torch.randn(batch_size, 3, crop, crop, device=device)
     samples = [
