@@ -14,6 +14,7 @@ compat.apply()  # before mmpretrain: this module is also the first import of the
 from mmengine.dist import get_rank, get_world_size  # noqa: E402
 from mmengine.model import MMDistributedDataParallel  # noqa: E402
 from mmengine.optim import OptimWrapper  # noqa: E402
+from mmengine.registry import DefaultScope  # noqa: E402
 from mmpretrain.registry import MODELS  # noqa: E402
 from mmpretrain.structures import DataSample  # noqa: E402
 
@@ -51,7 +52,9 @@ def tiny_model(algorithm: str, **changes: object) -> torch.nn.Module:
     for name, value in changes.items():
         cfg[name] = {**cfg[name], **value} if isinstance(value, dict) else value
     torch.manual_seed(0)
-    model = MODELS.build(cfg)
+    # A runner of an earlier test may have left another library's scope behind.
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(cfg)
     model.init_weights()
     # Prototypes are drawn small: spread them, so that gradients are not all alike.
     for parameter in model.student['head'].parameters():
