@@ -190,7 +190,7 @@ def required_kinds(index: int, rng: np.random.Generator) -> tuple[str, ...]:
         return RARE
     chance = dict.fromkeys(RARE, 0.35)
     chance['movable_object.barrier'], chance['movable_object.trafficcone'] = 0.8, 0.75
-    chance.update({'vehicle.truck': 0.7, 'vehicle.motorcycle': 0.2, 'vehicle.bicycle': 0.3})  # fmt: skip
+    chance.update({'vehicle.truck': 0.7, 'vehicle.motorcycle': 0.2, 'vehicle.bicycle': 0.3})
     return tuple(kind for kind in RARE if rng.uniform() < chance[kind])
 
 
