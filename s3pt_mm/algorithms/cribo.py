@@ -131,7 +131,7 @@ class CrIBo(TeacherStudent):
             teacher_objects: (2, n, d).
             per_image: (B,) objects of each image, of sum n.
         """
-        objects, ranks = teacher_objects.shape[1], distributed.world_size()
+        ranks = distributed.world_size()
         student_head, teacher_head = self.student['head'], self.teacher['head']
         student = student_head.object_prototypes.logits(
             student_head(student_objects.flatten(0, 1)), self.student_temperature
@@ -150,20 +150,19 @@ class CrIBo(TeacherStudent):
                 teacher_head(teacher_objects.flatten(0, 1)), self.teacher_temperature, weight
             )
             shift = self.object_center.shift(self.teacher_temperature)
-            log_sum = torch.full_like(self.object_center.value, -torch.inf)
-            by_product = log_sum if self.object_center.space == 'probability' else None
+            log_sum = self.object_center.new_log_sum()
             targets = [
                 cross_view_target(
                     teacher,
                     shift,
                     global_objects=sum(sizes),
                     ranks=ranks,
-                    log_probability_sum=by_product,
+                    log_probability_sum=log_sum,
                 ),
                 self._cross_image_target(neighbours, weight, shift, global_counts.tolist(), ranks),
             ]
         loss, terms = sliced_cross_entropy(student, targets, slice_rows=self.slice_rows)
-        self.object_center.update(teacher, log_sum=by_product)
+        self.object_center.update(teacher, log_sum=log_sum)
         self.queue.push(*everybody, distributed.gather_ragged(per_image)[0])
         # Both terms share one pass over the student's logits: the first carries the gradient.
         return dict(

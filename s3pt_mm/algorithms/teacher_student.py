@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from s3pt_mm import distributed
 from s3pt_mm.heads import ProjectionHead
 from s3pt_mm.losses import Center, image_target, sliced_cross_entropy
+from s3pt_mm.losses.sliced_cross_entropy import accumulate_log_probability
 
 
 class TeacherStudent(BaseSelfSupervisor):
@@ -141,9 +142,10 @@ class TeacherStudent(BaseSelfSupervisor):
                 global_batch=int(distributed.sum_over_ranks(batch)),
                 ranks=distributed.world_size(),
             )
-            self.image_center.update(
-                teacher, log_sum=torch.logsumexp(torch.log_softmax(logits, dim=1), dim=0)
-            )
+            log_sum = self.image_center.new_log_sum()
+            if log_sum is not None:
+                accumulate_log_probability(log_sum, logits)
+            self.image_center.update(teacher, log_sum=log_sum)
         loss = sliced_cross_entropy(student, [target], slice_rows=self.slice_rows).loss
         return dict(loss_image=distributed.global_value(loss), **teacher_health(log_p))
 

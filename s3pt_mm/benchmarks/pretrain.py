@@ -14,12 +14,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 from mmengine.utils import import_modules_from_strings
 from rich.console import Console
@@ -55,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='synthetic objects of a queue image; default: as many as the batch has',
     )
     parser.add_argument('--compare', metavar='GIT_REV', help='run the same on another revision')
-    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -218,7 +217,7 @@ def counted_operations(step: _Step, losses: dict[str, Tensor], batch: int) -> di
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Interleaved, repeated measurement; returns medians in seconds, counts and ratios."""
     cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(dict(item.split('=', 1) for item in args.cfg_options))
+    cfg.merge_from_dict(args.cfg_options)
     if cfg.get('custom_imports'):
         import_modules_from_strings(**cfg.custom_imports)
     init_default_scope('mmpretrain')
@@ -233,24 +232,20 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     floor = _Floor(step)
     floor()
     step.watch.take()
-    speed, rows = [], []
+    whole, speed, rows = Stopwatch(step.device), [], []
     for _ in range(args.repeats):
-        row: dict[str, float] = {}
-        start = time.perf_counter()
-        losses = step()
-        row['step'] = _elapsed(start, step.device)
-        row.update(step.watch.take())
-        start = time.perf_counter()
-        floor()
-        row['bare ViT'] = _elapsed(start, step.device)
+        with whole.measure('step'):
+            losses = step()
+        parts = step.watch.take()
+        with whole.measure('bare ViT'):
+            floor()
         speed.append(matrix_speed(step.device, torch.float32))
         if amp is not None:
             for name, function in (('step, amp', step), ('bare ViT, amp', floor)):
-                start = time.perf_counter()
-                function(amp)
-                row[name] = _elapsed(start, step.device)
+                with whole.measure(name):
+                    function(amp)
             step.watch.take()
-        rows.append(row)
+        rows.append({**parts, **whole.take()})
     names = dict.fromkeys(name for row in rows for name in row)
     medians = {name: statistics.median(row.get(name, 0.0) for row in rows) for name in names}
     counted = counted_operations(step, losses, args.batch)
@@ -276,12 +271,6 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     if amp is not None:
         figures['amp_over_float32'] = medians['step, amp'] / medians['step']
     return figures
-
-
-def _elapsed(start: float, device: torch.device) -> float:
-    if device.type == 'cuda':
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
 
 
 def _peak_memory(device: torch.device) -> float:
@@ -356,6 +345,9 @@ def compare_revision(args: argparse.Namespace) -> None:
                 command += ['--objects-per-image', str(args.objects_per_image)]
             if args.amp:
                 command += ['--amp', args.amp]
+            if args.cfg_options:
+                options = (f'{key}={value}' for key, value in args.cfg_options.items())
+                command += ['--cfg-options', *options]
             print(f'--- {args.compare} ---', flush=True)
             subprocess.run(command, check=True, cwd=tree)
         finally:

@@ -12,13 +12,9 @@ def pairwise_positions(positions: Tensor) -> Tensor:
     A member at distance 0 never counts (method: nearest *other-position* token), and infinity
     removes it from every later minimum at no cost.
     """
-    return _without_zeros(_distances(positions))
-
-
-def _distances(positions: Tensor) -> Tensor:
     # Differences, not the |a|^2 - 2ab + |b|^2 expansion: coincident tokens must be exactly 0.
     delta = positions[:, :, None, :] - positions[:, None, :, :]
-    return torch.hypot(delta[..., 0], delta[..., 1])
+    return _without_zeros(torch.hypot(delta[..., 0], delta[..., 1]))
 
 
 def pairwise_depths(depths: Tensor, has_depth: Tensor) -> Tensor:

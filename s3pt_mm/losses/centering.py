@@ -44,6 +44,12 @@ class Center(nn.Module):
         """(P,) what to subtract from logits that carry the temperature already."""
         return self.value / temperature if self.space == 'logit' else self.value
 
+    def new_log_sum(self) -> Tensor | None:
+        """(P,) of -inf for a loss to fill as a by-product; None where :meth:`update` needs none."""
+        if self.space == 'logit':
+            return None
+        return torch.full_like(self.value, -torch.inf)
+
     @torch.no_grad()
     def update(
         self, logits: PrototypeLogits, *, log_sum: Tensor | None = None, slice_rows: int = 64

@@ -244,13 +244,13 @@ class _SlicePlan:
         features = teacher.features[rows].detach()
         logits = _slice_logits(features, self.weight, teacher.temperature, teacher.bias)
         if target.log_probability_sum is not None:
-            _accumulate_log_probability(target.log_probability_sum, logits)
+            accumulate_log_probability(target.log_probability_sum, logits)
         if target.center is not None:
             logits -= target.center
         return logits.sub_(torch.logsumexp(logits, dim=1, keepdim=True)).exp_()
 
 
-def _accumulate_log_probability(total: Tensor, logits: Tensor) -> None:
+def accumulate_log_probability(total: Tensor, logits: Tensor) -> None:
     """``total <- log(exp(total) + sum_rows softmax(logits))`` for (s, P) logits, which stay."""
     log_p = logits - torch.logsumexp(logits, dim=1, keepdim=True)
     torch.logaddexp(total, torch.logsumexp(log_p, dim=0), out=total)
@@ -267,7 +267,7 @@ def log_probability_sum(logits: PrototypeLogits, *, slice_rows: int = 64) -> Ten
     total = rows.new_full((len(weight),), -torch.inf, dtype=_accumulation_dtype(rows))
     for begin in range(0, len(rows), slice_rows):
         piece = rows[begin : begin + slice_rows]
-        _accumulate_log_probability(
+        accumulate_log_probability(
             total, _slice_logits(piece, weight, logits.temperature, logits.bias)
         )
     return total
