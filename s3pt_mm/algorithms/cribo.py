@@ -145,9 +145,9 @@ class CrIBo(TeacherStudent):
             global_counts = distributed.sum_over_ranks(
                 torch.tensor(counts, device=everybody.device)
             )
-            weight = teacher_head.object_prototypes.weight()
+            norm = teacher_head.object_prototypes.row_norms()
             teacher = teacher_head.object_prototypes.logits(
-                teacher_head(teacher_objects.flatten(0, 1)), self.teacher_temperature, weight
+                teacher_head(teacher_objects.flatten(0, 1)), self.teacher_temperature, norm
             )
             shift = self.object_center.shift(self.teacher_temperature)
             log_sum = self.object_center.new_log_sum()
@@ -159,7 +159,7 @@ class CrIBo(TeacherStudent):
                     ranks=ranks,
                     log_probability_sum=log_sum,
                 ),
-                self._cross_image_target(neighbours, weight, shift, global_counts.tolist(), ranks),
+                self._cross_image_target(neighbours, norm, shift, global_counts.tolist(), ranks),
             ]
         loss, terms = sliced_cross_entropy(student, targets, slice_rows=self.slice_rows)
         self.object_center.update(teacher, log_sum=log_sum)
@@ -195,7 +195,7 @@ class CrIBo(TeacherStudent):
     def _cross_image_target(
         self,
         neighbours: tuple[Neighbours, Neighbours],
-        weight: Tensor,
+        norm: Tensor,
         shift: Tensor,
         global_counts: list[int],
         ranks: int,
@@ -207,7 +207,7 @@ class CrIBo(TeacherStudent):
         ]
         head = self.teacher['head']
         teacher = head.object_prototypes.logits(
-            head(torch.cat(found).to(weight.dtype)), self.teacher_temperature, weight
+            head(torch.cat(found).to(norm.dtype)), self.teacher_temperature, norm
         )
         return cross_image_target(
             teacher,

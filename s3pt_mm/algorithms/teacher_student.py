@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from s3pt_mm import distributed
 from s3pt_mm.heads import ProjectionHead
 from s3pt_mm.losses import Center, image_target, sliced_cross_entropy
-from s3pt_mm.losses.sliced_cross_entropy import accumulate_log_probability
+from s3pt_mm.losses.prototype_logits import accumulate_log_probability
 
 
 class TeacherStudent(BaseSelfSupervisor):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from s3pt_mm.heads.weight_norm import weight_norm
-from s3pt_mm.losses.sliced_cross_entropy import PrototypeLogits
+from s3pt_mm.losses.prototype_logits import PrototypeLogits, row_norms
 from s3pt_mm.losses.vmf import vmf_log_normalizer
 
 
@@ -52,16 +51,9 @@ class Prototypes(nn.Module):
         bound = dimension**-0.5
         nn.init.uniform_(self.weight_v, -bound, bound)
 
-    def weight(self) -> Tensor:
-        """(P, D) prototypes in float32; call once a step and share the result.
-
-        A frozen layer (``frozen = True``: the first epochs) gives a constant, so that neither
-        its products nor its normalisation are differentiated.
-        """
-        with torch.autocast(self.weight_v.device.type, enabled=False):
-            if self.frozen:
-                return weight_norm(self.weight_v.detach(), self.weight_g.detach())
-            return weight_norm(self.weight_v, self.weight_g)
+    def row_norms(self) -> Tensor:
+        """(P, 1) norms of the directions, without gradient; call once a step and share them."""
+        return row_norms(self.weight_v)
 
     def bias(self, temperature: float) -> Tensor | None:
         """(P,) vMF log-normaliser at ``kappa = |w| / temperature``; None for plain logits."""
@@ -71,11 +63,18 @@ class Prototypes(nn.Module):
         return vmf_log_normalizer(gain.squeeze(1).abs() / temperature, self.dimension)
 
     def logits(
-        self, features: Tensor, temperature: float, weight: Tensor | None = None
+        self, features: Tensor, temperature: float, norm: Tensor | None = None
     ) -> PrototypeLogits:
-        """Factored logits of unit-norm ``features`` (n, D); ``weight`` re-uses :meth:`weight`."""
-        weight = self.weight() if weight is None else weight
-        return PrototypeLogits(features, weight, temperature, self.bias(temperature))
+        """Factored logits of unit-norm ``features`` (n, D); ``norm`` re-uses :meth:`row_norms`.
+
+        A frozen layer (``frozen = True``: the first epochs) gives constants, so that neither its
+        products nor its normalisation are differentiated.
+        """
+        weight, gain = self.weight_v, self.weight_g
+        if self.frozen:
+            weight, gain = weight.detach(), gain.detach()
+        norm = self.row_norms() if norm is None else norm
+        return PrototypeLogits(features, weight, temperature, self.bias(temperature), gain, norm)
 
     def extra_repr(self) -> str:
         return f'{self.num_prototypes}, {self.dimension}, kind={self.kind!r}, unit_norm={self.unit_norm}'

@@ -3,12 +3,8 @@
 from s3pt_mm.losses.centering import Center
 from s3pt_mm.losses.image_loss import image_target
 from s3pt_mm.losses.object_loss import cross_image_target, cross_view_target
-from s3pt_mm.losses.sliced_cross_entropy import (
-    CrossEntropy,
-    PrototypeLogits,
-    Target,
-    sliced_cross_entropy,
-)
+from s3pt_mm.losses.prototype_logits import PrototypeLogits
+from s3pt_mm.losses.sliced_cross_entropy import CrossEntropy, Target, sliced_cross_entropy
 from s3pt_mm.losses.vmf import vmf_log_normalizer
 
 __all__ = [

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from s3pt_mm.distributed import logaddexp_over_ranks, sum_over_ranks
-from s3pt_mm.losses.sliced_cross_entropy import PrototypeLogits, log_probability_sum
+from s3pt_mm.losses.prototype_logits import PrototypeLogits, log_probability_sum
 
 
 class Center(nn.Module):
@@ -67,8 +67,7 @@ class Center(nn.Module):
         if self.space == 'logit':
             # Logits are linear in the features: the mean logit is the mean feature's.
             mean_row = sum_over_ranks(rows.sum(0).double()) / count.clamp_min(1)
-            with torch.autocast(rows.device.type, enabled=False):
-                mean = logits.weight @ mean_row.to(logits.weight.dtype)
+            mean = logits.products(mean_row)
         else:
             if log_sum is None:
                 log_sum = log_probability_sum(logits, slice_rows=slice_rows)

@@ -7,7 +7,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from s3pt_mm.losses.sliced_cross_entropy import PrototypeLogits, Target
+from s3pt_mm.losses.prototype_logits import PrototypeLogits
+from s3pt_mm.losses.sliced_cross_entropy import Target
 
 
 def cross_view_target(

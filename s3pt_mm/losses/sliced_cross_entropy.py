@@ -16,26 +16,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-
-@dataclass(frozen=True)
-class PrototypeLogits:
-    """Logits in factored form: ``features @ weight.T / temperature + bias``.
-
-    Args:
-        features: (n, D) unit-norm bottleneck vectors.
-        weight: (P, D) prototypes.
-        temperature: Positive divisor of the products.
-        bias: (P,) added to every row, e.g. the vMF log-normaliser; None is zero.
-    """
-
-    features: Tensor
-    weight: Tensor
-    temperature: float
-    bias: Tensor | None = None
-
-    def dense(self) -> Tensor:
-        """The (n, P) logits in float32 (or float64); for few rows only."""
-        return _slice_logits(self.features, self.weight, self.temperature, self.bias)
+from s3pt_mm.losses.prototype_logits import (
+    PrototypeLogits,
+    SliceLogits,
+    accumulate_log_probability,
+    softmax_and_log_sum,
+)
 
 
 @dataclass(frozen=True)
@@ -94,7 +80,7 @@ def sliced_cross_entropy(
     student's logits and their gradient products are formed once for all of them.
 
     Args:
-        student: n rows; gradients flow to its features, weight and bias.
+        student: n rows; gradients flow to its features, weight, gain and bias.
         targets: Teacher side; never receives a gradient.
         slice_rows: Student rows whose logits exist at a time; changes memory, not the result.
 
@@ -117,8 +103,9 @@ def sliced_cross_entropy(
         *_SlicedCrossEntropy.apply(
             student.features,
             student.weight,
+            student.gain,
             student.bias,
-            student.temperature,
+            student,
             tuple(targets),
             slice_rows,
         )
@@ -126,85 +113,129 @@ def sliced_cross_entropy(
 
 
 class _SlicedCrossEntropy(torch.autograd.Function):
+    # The tensors come apart from ``student`` so that autograd sees them.
     @staticmethod
-    def forward(ctx, features, weight, bias, temperature, targets, slice_rows):  # noqa: ANN001
-        need = any(ctx.needs_input_grad[:3])
-        product, total = _product_dtype(features), _accumulation_dtype(features)
-        terms = features.new_zeros(len(targets), dtype=total)
-        grads = _Gradients(features, weight, bias, total) if need else None
-        student_weight = weight.detach().to(product)
-        plans = [_SlicePlan(target, len(features), slice_rows, product) for target in targets]
+    def forward(ctx, features, weight, gain, bias, student, targets, slice_rows):  # noqa: ANN001
+        slices = SliceLogits(student)
+        terms = features.new_zeros(len(targets), dtype=slices.total)
+        need = ctx.needs_input_grad[:4]
+        grads = _Gradients(slices, need) if any(need) else None
+        plans = [_SlicePlan(target, len(features), slice_rows) for target in targets]
 
         for piece, begin in enumerate(range(0, len(features), slice_rows)):
-            rows = features[begin : begin + slice_rows].detach()
-            logits = _slice_logits(rows, student_weight, temperature, bias)
-            log_sum = torch.logsumexp(logits, dim=1)
+            logits = slices.of(slice(begin, begin + slice_rows))
+            gradient, log_sum = softmax_and_log_sum(logits)
             # d loss / d logits = mass * softmax(student) - sum of weighted targets
-            gradient, mass = None, log_sum.new_zeros(len(rows))
+            taught = [plan.slice(piece, begin) for plan in plans]
+            mass = log_sum.new_zeros(len(logits))
+            for found in filter(None, taught):
+                mass.index_add_(0, found[0], found[1])
+            gradient.mul_(mass[:, None])
             for number, plan in enumerate(plans):
-                taught = plan.slice(piece, begin)
-                if taught is None:
+                if taught[number] is None:
                     continue
-                local, coefficients, probabilities = taught
-                cross = log_sum[local] - torch.linalg.vecdot(probabilities, logits[local])
+                local, coefficients, teacher_rows = taught[number]
+                probabilities = plan.probabilities(teacher_rows)
+                whole = plan.aligned
+                own = logits if whole else logits[local]
+                cross = log_sum[local, 0] - torch.linalg.vecdot(probabilities, own)
                 terms[number] += (coefficients * cross).sum()
-                if not need:
-                    continue
-                probabilities.mul_(coefficients[:, None]).neg_()
-                if isinstance(local, slice):
-                    mass += coefficients
-                    gradient = probabilities if gradient is None else gradient.add_(probabilities)
-                else:
-                    gradient = torch.zeros_like(logits) if gradient is None else gradient
-                    mass.index_add_(0, local, coefficients)
-                    gradient.index_add_(0, local, probabilities)
-            if gradient is not None:
-                gradient.add_(logits.sub_(log_sum[:, None]).exp_().mul_(mass[:, None]))
-                grads.add(begin, gradient, rows, student_weight, temperature)
+                if grads is not None:
+                    probabilities.mul_(coefficients[:, None])
+                    if whole:
+                        gradient.sub_(probabilities)
+                    else:
+                        gradient.index_add_(0, local, probabilities, alpha=-1)
+                del probabilities, own
+            if grads is not None and any(found is not None for found in taught):
+                grads.add(begin, gradient)
+            del gradient, logits
 
-        if need:
-            ctx.has_bias = bias is not None
-            ctx.save_for_backward(*grads.finish())
+        if grads is not None:
+            ctx.save_for_backward(weight, gain)
+            ctx.norm = student.norm
+            ctx.dtypes = features.dtype, weight.dtype
+            ctx.sums = grads.sums()
         ctx.mark_non_differentiable(terms)
         return terms.sum(), terms
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_loss, _grad_terms):  # noqa: ANN001
-        grads = [grad * grad_loss.to(grad.dtype) for grad in ctx.saved_tensors]
-        return grads[0], grads[1], grads[2] if ctx.has_bias else None, None, None, None
+        if ctx.sums is None:
+            raise RuntimeError('sliced_cross_entropy gives its gradient once: no retain_graph')
+        sums, ctx.sums = ctx.sums, None
+        for grad in sums:
+            if grad is not None:
+                grad.mul_(grad_loss.to(grad.dtype))
+        by_features, by_weight, by_bias = sums
+        weight, gain = ctx.saved_tensors
+        by_gain = None
+        if by_weight is not None and gain is not None:
+            by_gain = _through_weight_norm(by_weight, weight, gain, ctx.norm)
+        need_weight, need_gain = ctx.needs_input_grad[1:3]
+        return (
+            None if by_features is None else by_features.to(ctx.dtypes[0]),
+            by_weight.to(ctx.dtypes[1]) if need_weight else None,
+            by_gain.to(gain.dtype) if need_gain else None,
+            by_bias,
+            None,
+            None,
+            None,
+        )
+
+
+def _through_weight_norm(grad: Tensor, direction: Tensor, gain: Tensor, norm: Tensor) -> Tensor:
+    """Turn the gradient of ``w = g v / |v|`` into that of v, in place; returns that of g (P, 1)."""
+    along = torch.linalg.vecdot(grad, direction.to(grad.dtype))[:, None] / norm
+    # g / |v| (dw - v (dw . v) / |v|^2): the part along v does not turn it
+    grad.addcmul_(direction, along / norm, value=-1).mul_(gain / norm)
+    return along
 
 
 class _Gradients:
-    """Sums of the slices' gradient products; half precision is kept off its subnormals."""
+    """Sums of the slices' gradient products; half precision is kept off its subnormals.
 
-    def __init__(self, features: Tensor, weight: Tensor, bias: Tensor | None, total: torch.dtype):
-        self.features = torch.zeros_like(features, dtype=total)
-        self.weight = torch.zeros_like(weight, dtype=total)
-        self.bias = torch.zeros(
-            0 if bias is None else len(weight), dtype=total, device=weight.device
-        )
-        self.like = (features.dtype, weight.dtype)
+    Args:
+        slices: The student's rows.
+        need: Whether features, weight, gain and bias want a gradient. A frozen prototype layer
+            wants none, which saves a third of the products.
+    """
 
-    def add(
-        self, begin: int, gradient: Tensor, rows: Tensor, weight: Tensor, temperature: float
-    ) -> None:
-        if len(self.bias):
+    def __init__(self, slices: SliceLogits, need: tuple[bool, ...]) -> None:
+        self.slices = slices
+        weight, options = slices.weight, dict(dtype=slices.total)
+        self.features = torch.zeros_like(slices.features, **options) if need[0] else None
+        self.weight = torch.zeros_like(weight, **options) if need[1] or need[2] else None
+        self.bias = weight.new_zeros(len(weight), **options) if need[3] else None
+
+    def add(self, begin: int, gradient: Tensor) -> None:
+        """Take in d loss / d logits (s, P) of the rows from ``begin``; overwrites it."""
+        slices, weight = self.slices, self.slices.weight
+        rows = slices.features[begin : begin + len(gradient)].to(weight.dtype)
+        if self.bias is not None:
             self.bias += gradient.sum(0)
-        here = self.features[begin : begin + len(rows)]
-        if weight.dtype in (torch.float16, torch.bfloat16):
-            # fp16 ends at 6e-8 and the entries are about coefficient / P: bring the largest to 1.
-            scale = gradient.abs().amax().clamp_min_(1e-30)
-            gradient = (gradient / scale).to(weight.dtype)
-            here.copy_(gradient @ weight).mul_(scale / temperature)
-            product = (gradient.T @ rows.to(weight.dtype)).to(self.weight.dtype)
-            self.weight.add_(product.mul_(scale / temperature))
-        else:
-            torch.mm(gradient, weight, out=here).div_(temperature)
-            self.weight.addmm_(gradient.T, rows.to(weight.dtype), alpha=1 / temperature)
+        # fp16 ends at 6e-8 and the entries are about coefficient / P: bring the largest to 1.
+        half = weight.dtype in (torch.float16, torch.bfloat16)
+        peak = gradient.abs().amax().clamp_min_(1e-30) if half else 1.0
+        inverse = slices.inverse_temperature
+        if self.weight is not None:
+            if half:
+                product = (gradient / peak).to(weight.dtype).T @ rows
+                self.weight.add_(product.to(self.weight.dtype).mul_(peak * inverse))
+            else:
+                self.weight.addmm_(gradient.T, rows, alpha=inverse)
+        if self.features is not None:
+            if slices.scale is not None:
+                gradient.mul_(slices.scale)
+            here = self.features[begin : begin + len(gradient)]
+            if half:
+                here.copy_((gradient / peak).to(weight.dtype) @ weight).mul_(peak * inverse)
+            else:
+                torch.mm(gradient, weight, out=here).mul_(inverse)
 
-    def finish(self) -> tuple[Tensor, Tensor, Tensor]:
-        return self.features.to(self.like[0]), self.weight.to(self.like[1]), self.bias
+    def sums(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        return self.features, self.weight, self.bias
 
 
 class _SlicePlan:
@@ -213,9 +244,9 @@ class _SlicePlan:
     Borders are looked up once: a mask in every slice would cost a device synchronisation each.
     """
 
-    def __init__(self, target: Target, num_rows: int, slice_rows: int, product: torch.dtype):
+    def __init__(self, target: Target, num_rows: int, slice_rows: int) -> None:
         self.target = target
-        self.weight = target.teacher.weight.detach().to(product) if target.factored else None
+        self.logits = SliceLogits(target.teacher) if target.factored else None
         order = torch.argsort(target.student_rows, stable=True)
         self.student_rows = target.student_rows[order]
         self.teacher_rows = order if target.teacher_rows is None else target.teacher_rows[order]
@@ -227,69 +258,23 @@ class _SlicePlan:
         starts = torch.arange(0, num_rows + slice_rows, slice_rows, device=device)
         self.borders = torch.searchsorted(self.student_rows, starts).tolist()
 
-    def slice(self, piece: int, begin: int) -> tuple[slice | Tensor, Tensor, Tensor] | None:
-        """Rows within the slice, their coefficients and target probabilities (t, P)."""
+    def slice(self, piece: int, begin: int) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Student rows (t,) within the slice, their coefficients and teacher rows (t,)."""
         first, last = self.borders[piece], self.borders[piece + 1]
         if first == last:
             return None
-        probabilities = self._probabilities(self.teacher_rows[first:last])
-        local = slice(None) if self.aligned else self.student_rows[first:last] - begin
-        return local, self.coefficients[first:last].to(probabilities.dtype), probabilities
+        local = self.student_rows[first:last] - begin
+        dtype = self.target.teacher.dtype if self.logits is None else self.logits.total
+        return local, self.coefficients[first:last].to(dtype), self.teacher_rows[first:last]
 
-    def _probabilities(self, rows: Tensor) -> Tensor:
+    def probabilities(self, rows: Tensor) -> Tensor:
+        """(t, P) target probabilities of teacher rows (t,), a new tensor."""
         target = self.target
-        if not target.factored:
+        if self.logits is None:
             return target.teacher[rows]
-        teacher = target.teacher
-        features = teacher.features[rows].detach()
-        logits = _slice_logits(features, self.weight, teacher.temperature, teacher.bias)
+        logits = self.logits.of(rows)
         if target.log_probability_sum is not None:
             accumulate_log_probability(target.log_probability_sum, logits)
         if target.center is not None:
             logits -= target.center
-        return logits.sub_(torch.logsumexp(logits, dim=1, keepdim=True)).exp_()
-
-
-def accumulate_log_probability(total: Tensor, logits: Tensor) -> None:
-    """``total <- log(exp(total) + sum_rows softmax(logits))`` for (s, P) logits, which stay."""
-    log_p = logits - torch.logsumexp(logits, dim=1, keepdim=True)
-    torch.logaddexp(total, torch.logsumexp(log_p, dim=0), out=total)
-
-
-def log_probability_sum(logits: PrototypeLogits, *, slice_rows: int = 64) -> Tensor:
-    """(P,) ``log sum_rows softmax(logits)`` in slices, for centring in probability space.
-
-    A logsumexp of log-softmax, so that a prototype no row chooses gives a large negative number
-    and not -inf (all are -inf without any row).
-    """
-    rows = logits.features.detach()
-    weight = logits.weight.detach().to(_product_dtype(rows))
-    total = rows.new_full((len(weight),), -torch.inf, dtype=_accumulation_dtype(rows))
-    for begin in range(0, len(rows), slice_rows):
-        piece = rows[begin : begin + slice_rows]
-        accumulate_log_probability(
-            total, _slice_logits(piece, weight, logits.temperature, logits.bias)
-        )
-    return total
-
-
-def _slice_logits(rows: Tensor, weight: Tensor, temperature: float, bias: Tensor | None) -> Tensor:
-    total = _accumulation_dtype(rows)
-    with torch.autocast(rows.device.type, enabled=False):
-        logits = (rows.to(weight.dtype) @ weight.T).to(total)
-        logits = logits.mul_(1 / temperature) if not logits.requires_grad else logits / temperature
-        if bias is not None:
-            logits = logits + bias if logits.requires_grad else logits.add_(bias.detach())
-    return logits
-
-
-def _product_dtype(features: Tensor) -> torch.dtype:
-    """Under autocast the large products run in its dtype; softmax and sums stay in float32."""
-    device = features.device.type
-    if torch.is_autocast_enabled(device) and features.dtype != torch.float64:
-        return torch.get_autocast_dtype(device)
-    return _accumulation_dtype(features)
-
-
-def _accumulation_dtype(features: Tensor) -> torch.dtype:
-    return torch.float64 if features.dtype == torch.float64 else torch.float32
+        return torch.softmax(logits, dim=1)

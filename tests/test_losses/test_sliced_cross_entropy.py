@@ -15,7 +15,7 @@ from s3pt_mm.losses import (
     cross_view_target,
     sliced_cross_entropy,
 )
-from s3pt_mm.losses.sliced_cross_entropy import log_probability_sum
+from s3pt_mm.losses.prototype_logits import log_probability_sum
 
 D, P = 6, 40
 
@@ -24,10 +24,11 @@ def unit(rows: int) -> Tensor:
     return torch.nn.functional.normalize(torch.randn(rows, D), dim=1)
 
 
-def problem(n: int) -> tuple[PrototypeLogits, list[Target]]:
+def problem(n: int, *, gain: bool = False) -> tuple[PrototypeLogits, list[Target]]:
     weight = torch.randn(P, D, requires_grad=True)
     bias = torch.randn(P, requires_grad=True)
-    student = PrototypeLogits(unit(n).requires_grad_(), weight, 0.1, bias)
+    gains = torch.rand(P, 1).add_(0.5).requires_grad_() if gain else None
+    student = PrototypeLogits(unit(n).requires_grad_(), weight, 0.1, bias, gains)
     teacher = PrototypeLogits(unit(n), torch.randn(P, D), 0.05, torch.randn(P))
     subset = torch.randperm(n)[: n // 3]
     few = PrototypeLogits(unit(len(subset)), teacher.weight, 0.05)
@@ -41,13 +42,22 @@ def problem(n: int) -> tuple[PrototypeLogits, list[Target]]:
     return student, targets
 
 
+def dense(logits: PrototypeLogits) -> Tensor:
+    """The definition, for autograd."""
+    weight = logits.weight
+    if logits.gain is not None:
+        weight = logits.gain * torch.nn.functional.normalize(weight, dim=1)
+    bias = 0 if logits.bias is None else logits.bias
+    return logits.features @ weight.T / logits.temperature + bias
+
+
 def plain(student: PrototypeLogits, targets: list[Target]) -> Tensor:
-    log_q = torch.log_softmax(student.dense(), 1)
+    log_q = torch.log_softmax(dense(student), 1)
     terms = []
     for target in targets:
         if target.factored:
             center = 0 if target.center is None else target.center
-            p = torch.softmax(target.teacher.dense() - center, 1)
+            p = torch.softmax(dense(target.teacher) - center, 1)
         else:
             p = target.teacher
         p = p if target.teacher_rows is None else p[target.teacher_rows]
@@ -56,11 +66,13 @@ def plain(student: PrototypeLogits, targets: list[Target]) -> Tensor:
     return torch.stack(terms)
 
 
+@pytest.mark.parametrize('gain', [False, True])
 @pytest.mark.parametrize('slice_rows', [1, 5, 64])
 @pytest.mark.parametrize('n', [1, 7, 23])
-def test_value_and_gradient_equal_the_plain_form(n: int, slice_rows: int) -> None:
-    student, targets = problem(n)
-    leaves = [student.features, student.weight, student.bias]
+def test_value_and_gradient_equal_the_plain_form(n: int, slice_rows: int, gain: bool) -> None:
+    student, targets = problem(n, gain=gain)
+    leaves = [student.features, student.weight, student.bias] + [student.gain] * gain
+    torch.testing.assert_close(student.dense(), dense(student).detach(), rtol=1e-5, atol=1e-5)
     result = sliced_cross_entropy(student, targets, slice_rows=slice_rows)
     fast = torch.autograd.grad(3 * result.loss, leaves)
     wanted = plain(student, targets)
@@ -70,8 +82,9 @@ def test_value_and_gradient_equal_the_plain_form(n: int, slice_rows: int) -> Non
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5 * max(1.0, float(b.abs().max())))
 
 
-def test_autocast_stays_close() -> None:
-    student, targets = problem(20)
+@pytest.mark.parametrize('gain', [False, True])
+def test_autocast_stays_close(gain: bool) -> None:
+    student, targets = problem(20, gain=gain)
     leaves = [student.features, student.weight]
     wanted = sliced_cross_entropy(student, targets)
     exact = torch.autograd.grad(wanted.loss, leaves)
@@ -91,6 +104,44 @@ def test_no_rows_is_zero_with_zero_gradient() -> None:
     result = sliced_cross_entropy(student, [target])
     result.loss.backward()
     assert result.loss.item() == 0 and weight.grad.abs().max() == 0
+
+
+def test_weight_normalised_prototypes_turn_and_stay_finite() -> None:
+    """A held gain gets no gradient, the direction's is orthogonal to it, and a zero row is legal."""
+    weight = torch.randn(P, D)
+    weight[3] = 0
+    weight.requires_grad_()
+    student = PrototypeLogits(unit(4), weight, 0.1, gain=torch.ones(P, 1))
+    target = Target(PrototypeLogits(unit(4), weight, 0.05), torch.arange(4), torch.ones(4))
+    sliced_cross_entropy(student, [target]).loss.backward()
+    assert student.gain.grad is None and torch.isfinite(weight.grad).all()
+    torch.testing.assert_close((weight.grad * weight.detach()).sum(1), torch.zeros(P))
+
+
+def test_frozen_prototypes_form_no_gradient_product() -> None:
+    features = unit(4).requires_grad_()
+    frozen = PrototypeLogits(features, torch.randn(P, D), 0.1, gain=torch.ones(P, 1))
+    target = Target(PrototypeLogits(unit(4), frozen.weight, 0.05), torch.arange(4), torch.ones(4))
+    products = []
+
+    class Counter(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN202
+            if 'mm' in func.__name__:
+                products.append(func)
+            return func(*args, **(kwargs or {}))
+
+    with Counter():
+        sliced_cross_entropy(frozen, [target]).loss.backward()
+    assert len(products) == 3  # student logits, teacher logits, gradient of the features
+    assert features.grad is not None
+
+
+def test_second_backward_is_refused() -> None:
+    student, targets = problem(4)
+    loss = sliced_cross_entropy(student, targets).loss
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match='once'):
+        loss.backward()
 
 
 def test_teacher_gets_no_gradient() -> None:
@@ -159,8 +210,8 @@ def test_log_probability_sum_is_a_by_product_and_never_infinite() -> None:
     weight[0] = 1000.0  # nearly everybody's choice; the others underflow as probabilities
     teacher = PrototypeLogits(torch.ones(9, D), weight, 1.0)
     wanted = log_probability_sum(teacher, slice_rows=2)
-    dense = torch.logsumexp(torch.log_softmax(teacher.dense().double(), 1), 0)
-    torch.testing.assert_close(wanted.double(), dense)
+    plain_sum = torch.logsumexp(torch.log_softmax(teacher.dense().double(), 1), 0)
+    torch.testing.assert_close(wanted.double(), plain_sum)
     assert torch.isfinite(wanted).all() and float(wanted.min()) < -1000
     collected = torch.full((P,), -torch.inf)
     target = Target(teacher, torch.arange(9), torch.ones(9), log_probability_sum=collected)

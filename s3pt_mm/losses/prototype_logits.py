@@ -1,0 +1,139 @@
+"""Logits of prototypes in factored form, and the passes over one slice of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class PrototypeLogits:
+    """Logits ``features @ w.T / temperature + bias`` that nobody has multiplied out yet.
+
+    Without ``gain`` the prototypes are ``w = weight``. With it they are weight-normalised,
+    ``w_k = gain_k weight_k / |weight_k|`` (arXiv 1602.07868, eq. 2): the products are formed with
+    ``weight`` itself and their columns scaled, so that no normalised copy of the largest tensor
+    of the model exists.
+
+    Args:
+        features: (n, D) unit-norm bottleneck vectors.
+        weight: (P, D).
+        temperature: Positive divisor of the products.
+        bias: (P,) added to every row, e.g. the vMF log-normaliser; None is zero.
+        gain: (P, 1), or None.
+        norm: (P, 1) :func:`row_norms` of ``weight`` where somebody has them already; looked at
+            only with ``gain``.
+    """
+
+    features: Tensor
+    weight: Tensor
+    temperature: float
+    bias: Tensor | None = None
+    gain: Tensor | None = None
+    norm: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.gain is not None and self.norm is None:
+            object.__setattr__(self, 'norm', row_norms(self.weight))
+
+    @property
+    def num_prototypes(self) -> int:
+        return len(self.weight)
+
+    @torch.no_grad()
+    def scale(self) -> Tensor | None:
+        """(P,) ``gain / |weight|``, or None where the prototypes are ``weight`` itself."""
+        return None if self.gain is None else (self.gain / self.norm).squeeze(1)
+
+    @torch.no_grad()
+    def dense(self) -> Tensor:
+        """The (n, P) logits in float32 (or float64), without gradient; for few rows only."""
+        return SliceLogits(self).of(slice(None))
+
+    @torch.no_grad()
+    def products(self, row: Tensor) -> Tensor:
+        """(P,) ``w . row`` of one row (D,), without temperature and bias."""
+        with torch.autocast(row.device.type, enabled=False):
+            products = self.weight @ row.to(self.weight.dtype)
+            scale = self.scale()
+            return products if scale is None else products * scale
+
+
+class SliceLogits:
+    """Forms the logits of a few rows at a time, under autocast with its dtype's products.
+
+    Args:
+        logits: All rows.
+    """
+
+    def __init__(self, logits: PrototypeLogits) -> None:
+        features = logits.features.detach()
+        self.features = features
+        self.weight = logits.weight.detach().to(product_dtype(features))
+        self.total = accumulation_dtype(features)
+        self.bias = None if logits.bias is None else logits.bias.detach()
+        self.scale = logits.scale()  # (P,), not divided by the temperature
+        self.inverse_temperature = 1 / logits.temperature
+        self.factor = self.inverse_temperature * (1 if self.scale is None else self.scale)
+
+    def of(self, rows: slice | Tensor) -> Tensor:
+        """(s, P) logits of rows ``rows``, a new tensor."""
+        with torch.autocast(self.features.device.type, enabled=False):
+            products = self.features[rows].to(self.weight.dtype) @ self.weight.T
+            products = products.to(self.total).mul_(self.factor)
+            return products if self.bias is None else products.add_(self.bias)
+
+
+@torch.no_grad()
+def row_norms(weight: Tensor, eps: float = 1e-12) -> Tensor:
+    """(P, D) -> (P, 1) Euclidean norms, at least ``eps``, without gradient."""
+    return torch.linalg.vector_norm(weight.detach(), dim=1, keepdim=True).clamp_min_(eps)
+
+
+def product_dtype(features: Tensor) -> torch.dtype:
+    """Under autocast the large products run in its dtype; softmax and sums stay in float32."""
+    device = features.device.type
+    if torch.is_autocast_enabled(device) and features.dtype != torch.float64:
+        return torch.get_autocast_dtype(device)
+    return accumulation_dtype(features)
+
+
+def accumulation_dtype(features: Tensor) -> torch.dtype:
+    """float64 for float64, else float32."""
+    return torch.float64 if features.dtype == torch.float64 else torch.float32
+
+
+def accumulate_log_probability(total: Tensor, logits: Tensor) -> None:
+    """``total <- log(exp(total) + sum_rows softmax(logits))`` for (s, P) logits, which stay.
+
+    A logsumexp of log-softmax, so that a prototype that no row chooses gives a large negative
+    number and not -inf.
+    """
+    log_p = torch.log_softmax(logits, dim=1)
+    peak = log_p.amax(0)
+    total_here = log_p.sub_(peak).exp_().sum(0).log_().add_(peak)
+    torch.logaddexp(total, total_here, out=total)
+
+
+def log_probability_sum(logits: PrototypeLogits, *, slice_rows: int = 64) -> Tensor:
+    """(P,) ``log sum_rows softmax(logits)`` in slices, for centring in probability space.
+
+    All are -inf without any row.
+    """
+    slices = SliceLogits(logits)
+    total = slices.features.new_full((logits.num_prototypes,), -torch.inf, dtype=slices.total)
+    for begin in range(0, len(slices.features), slice_rows):
+        accumulate_log_probability(total, slices.of(slice(begin, begin + slice_rows)))
+    return total
+
+
+def softmax_and_log_sum(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """(s, P) -> softmax (s, P) and logsumexp (s, 1), with one exponential an entry.
+
+    The largest entry's probability is at least 1 / P, so its logarithm gives the sum's.
+    """
+    probabilities = torch.softmax(logits, dim=1)
+    peak, where = logits.max(dim=1, keepdim=True)
+    return probabilities, peak - probabilities.gather(1, where).log_()
