@@ -10,6 +10,8 @@ Nothing here ever answers a refused checkpoint with ``weights_only=False``.
 """
 
 import importlib
+import importlib.abc
+import importlib.machinery
 import importlib.metadata
 import pickle
 import sys
@@ -73,6 +75,35 @@ def skip_multimodal_models() -> None:
         return
     dependency = importlib.import_module('mmpretrain.utils.dependency')
     dependency.WITH_MULTIMODAL = False
+
+
+class _WithoutMmdet(importlib.abc.MetaPathFinder):
+    """Imports one module as if mmdet were not installed, unless mmdet is loaded already."""
+
+    MODULE = 'mmpretrain.models.utils.res_layer_extra_norm'
+
+    def find_spec(
+        self, name: str, path: object, target: object = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """The ordinary spec of that one module, executed with mmdet hidden."""
+        if name != self.MODULE or 'mmdet' in sys.modules:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        if spec is not None:
+            execute = spec.loader.exec_module
+
+            def exec_module(module: object) -> None:
+                with _hidden('mmdet'):
+                    execute(module)
+
+            spec.loader.exec_module = exec_module
+        return spec
+
+
+def leave_mmdet_unloaded() -> None:
+    """Import mmpretrain's models without all of mmdet behind one optional layer."""
+    if not any(isinstance(finder, _WithoutMmdet) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _WithoutMmdet())
 
 
 def plain_history_buffers() -> None:
@@ -175,6 +206,14 @@ STEPS: tuple[Step, ...] = (
         'removed, so `import mmpretrain.models` fails (TypeError: NoneType takes no arguments)',
         'mmpretrain supports transformers 5 or asks for transformers < 5',
         skip_multimodal_models,
+    ),
+    Step(
+        'leave_mmdet_unloaded',
+        'mmpretrain 1.2.0 imports mmdet for one optional layer (ResLayerExtraNorm), and mmdet 3.2.0 '
+        'its tracking, scikit-learn, pandas, transformers and with it torch._dynamo: 0.31 GB and '
+        'seconds in every process of a pre-training run that uses none of it',
+        'mmpretrain or mmdet import their extras lazily',
+        leave_mmdet_unloaded,
     ),
     Step(
         'plain_history_buffers',

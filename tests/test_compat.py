@@ -49,6 +49,22 @@ def test_mmpretrain_models_import_beside_any_transformers() -> None:
             MODELS.build(dict(type='BlipCaption'))
 
 
+@pytest.mark.parametrize('first', ['', 'import mmdet.registry; '])
+def test_pretraining_leaves_mmdet_alone_and_mmdet_works_afterwards(first: str) -> None:
+    """mmpretrain's models load without mmdet's, and with them where somebody has them already."""
+    pytest.importorskip('mmdet')
+    code = (
+        f'{first}import sys; from s3pt_mm import compat; compat.apply(); compat.apply(); '
+        'import mmpretrain.models; from mmpretrain.models.utils import res_layer_extra_norm as m; '
+        'loaded = "mmdet.models" in sys.modules; extra = m.ResLayerExtraNorm is not None; '
+        'import mmdet.models; print(loaded, extra)'
+    )
+    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    wanted = bool(first)
+    assert done.stdout.split() == [str(wanted)] * 2
+
+
 def test_transformers_is_hidden_only_inside() -> None:
     """Hiding a module leaves it importable, and the same object, afterwards."""
     import json
