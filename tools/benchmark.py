@@ -2,6 +2,7 @@
 """Measure what a step costs against what it has to cost; every figure is a ratio of one run.
 
 python tools/benchmark.py pretrain configs/s3pt/vits16_nuscenes.py
+python tools/benchmark.py scaling configs/s3pt/vits16_nuscenes.py
 python tools/benchmark.py data | segment | petr
 """
 
@@ -14,10 +15,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-# Each is a module with add_arguments(parser) and run(args); imported only when asked for, since they
-# need different host libraries.
+# Each is a module with add_arguments(parser) and run(args); imported only when asked for, since
+# they need different host libraries.
 BENCHMARKS = {
     'pretrain': ('s3pt_mm.benchmarks.pretrain', 'a pre-training step against its floor'),
+    'scaling': ('s3pt_mm.benchmarks.scaling', 'memory and time against objects, images, clusters'),
     'data': ('s3pt_mm.datasets.benchmark', "views against torchvision's pipeline"),
     'segment': ('s3pt_mm.segmentation.benchmark', 'a probing step against the backbone alone'),
     'petr': ('s3pt_mm.detection.benchmark', 'a PETR step against backbone and head'),
@@ -25,6 +27,7 @@ BENCHMARKS = {
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Run the benchmark that the command line names."""
     argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -26,6 +26,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from s3pt_mm.benchmarks.stopwatch import Stopwatch
+from s3pt_mm.benchmarks.toydrive_data import add_data_arguments, pretraining_dataset
 
 PARTS = (
     'teacher',
@@ -53,6 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         help='synthetic objects of a queue image; default: as many as the batch has',
     )
+    parser.add_argument('--no-data', action='store_true', help='leave the data pipeline out')
+    add_data_arguments(parser)
     parser.add_argument('--compare', metavar='GIT_REV', help='run the same on another revision')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
 
@@ -104,33 +107,39 @@ def fill_queue(model: nn.Module, per_image: int) -> None:
         queue.push(*rows, torch.full((images,), per_image))
 
 
-class _Step:
-    """One training step as the runner does it, in measurable parts."""
+class TrainingStep:
+    """One training step as the runner does it, in measurable parts.
 
-    def __init__(self, cfg: Config, args: argparse.Namespace) -> None:
+    Args:
+        cfg: A pre-training config.
+        batch: Images.
+        device: Where it runs.
+    """
+
+    def __init__(self, cfg: Config, batch: int, device: torch.device) -> None:
         from mmpretrain.registry import MODELS
 
-        self.device = torch.device(args.device)
-        self.model = MODELS.build(cfg.model).to(self.device)
+        self.device = device
+        self.model = MODELS.build(cfg.model).to(device)
         self.model.epoch = 1  # the cross-image term is on
+        self.make_batch(cfg, batch)
+        parameters = [p for p in self.model.student.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(parameters, lr=1e-6, fused=True)
+        self.watch = Stopwatch(device)
+        self._attach()
+
+    def make_batch(self, cfg: Config, batch: int) -> None:
+        """Crops as the config's pipeline gives them, for ``batch`` images."""
         crops = next(
             step
             for step in cfg.train_dataloader.dataset.pipeline
             if 'Views' in step.type and step.type != 'PackViews'
         )
         self.num_crops = 2 + crops.get('num_local', 10 if crops.type == 'MultiCropViews' else 0)
+        local = crops.get('local_size', 96)
         self.inputs, self.samples = synthetic_batch(
-            self.model,
-            args.batch,
-            self.num_crops,
-            crops.get('local_size', 96),
-            crops.size,
-            self.device,
+            self.model, batch, self.num_crops, local, crops.size, self.device
         )
-        parameters = [p for p in self.model.student.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(parameters, lr=1e-6, fused=True)
-        self.watch = Stopwatch(self.device)
-        self._attach()
 
     def _attach(self) -> None:
         model, watch = self.model, self.watch
@@ -167,7 +176,7 @@ class _Step:
 class _Floor:
     """The bare ViT: teacher forward, student forward and backward, AdamW, on the same crops."""
 
-    def __init__(self, step: _Step) -> None:
+    def __init__(self, step: TrainingStep) -> None:
         self.step = step
         self.student = copy.deepcopy(step.model.student['backbone'])
         self.teacher = copy.deepcopy(step.model.teacher['backbone'])
@@ -196,7 +205,7 @@ def matrix_speed(device: torch.device, dtype: torch.dtype, size: int = 2048) -> 
     return 2 * size**3 / best
 
 
-def counted_operations(step: _Step, losses: dict[str, Tensor], batch: int) -> dict[str, float]:
+def counted_operations(step: TrainingStep, losses: dict[str, Tensor], batch: int) -> dict[str, float]:
     """Operations of prototype products and of the queue's search for this batch.
 
     A product of n rows with P prototypes of width D takes 2 n P D operations; the student's needs
@@ -222,7 +231,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         import_modules_from_strings(**cfg.custom_imports)
     init_default_scope('mmpretrain')
     torch.manual_seed(0)
-    step = _Step(cfg, args)
+    step = TrainingStep(cfg, args.batch, torch.device(args.device))
     amp = getattr(torch, args.amp) if args.amp else None
     losses = step()
     if hasattr(step.model, 'queue') and args.queue == 'full':
@@ -268,9 +277,23 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         peak_gb=peak,
         objects_per_image=float(losses.get('objects_per_image', 0)),
     )
+    if not args.no_data:
+        figures['data_seconds'] = data_seconds(cfg, args)
     if amp is not None:
         figures['amp_over_float32'] = medians['step, amp'] / medians['step']
     return figures
+
+
+def data_seconds(cfg: Config, args: argparse.Namespace) -> float:
+    """Seconds in which one worker of the data loader makes a batch, alone on its core."""
+    watch, rounds = Stopwatch(torch.device('cpu')), []
+    with pretraining_dataset(cfg, args) as dataset:
+        for number in range(args.repeats + 1):
+            with watch.measure('data'):
+                for index in range(args.batch):
+                    dataset.prepare_data((number * args.batch + index) % len(dataset))
+            rounds.append(watch.take()['data'])
+    return statistics.median(rounds[1:])
 
 
 def _peak_memory(device: torch.device) -> float:
@@ -289,6 +312,9 @@ def report(figures: dict[str, Any], args: argparse.Namespace) -> None:
     )
     for column, justify in (('part', 'left'), ('seconds', 'right'), ('of the floor', 'right')):
         table.add_column(column, justify=justify)
+    if 'data_seconds' in figures:
+        seconds = figures['data_seconds']
+        table.add_row('data (one worker, beside the step)', f'{seconds:.3f}', '')
     for name in PARTS:
         if name in medians:
             table.add_row(name, f'{medians[name]:.3f}', f'{medians[name] / floor:.3f}')
@@ -345,6 +371,8 @@ def compare_revision(args: argparse.Namespace) -> None:
                 command += ['--objects-per-image', str(args.objects_per_image)]
             if args.amp:
                 command += ['--amp', args.amp]
+            if args.no_data:
+                command += ['--no-data']
             if args.cfg_options:
                 options = (f'{key}={value}' for key, value in args.cfg_options.items())
                 command += ['--cfg-options', *options]

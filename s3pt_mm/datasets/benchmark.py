@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import random
 import statistics
 import time
@@ -15,6 +16,31 @@ from torchvision import transforms as T
 
 from .pretrain_dataset import PretrainDataset
 from .transforms import MultiCropViews
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``tools/benchmark.py data``."""
+    from s3pt_mm.benchmarks.toydrive_data import add_data_arguments
+
+    parser.add_argument('config', nargs='?', default='configs/s3pt/vits16_nuscenes.py')
+    parser.add_argument('--images', type=int, default=24, help='a round (default 24)')
+    parser.add_argument('--rounds', type=int, default=5, help='default 5')
+    add_data_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure the config's pipeline, print the figures and return them."""
+    from mmengine.config import Config
+
+    from s3pt_mm.benchmarks.toydrive_data import pretraining_dataset
+
+    with pretraining_dataset(Config.fromfile(args.config), args) as dataset:
+        figures = benchmark_pipeline(dataset, images=args.images, rounds=args.rounds)
+    print(
+        f'{args.config}: {figures["images_per_second"]:.1f} images/s a core, torchvision on Pillow '
+        f'{figures["torchvision_images_per_second"]:.1f}: {figures["ratio"]:.2f} x (target: 2)'
+    )
+    return figures
 
 
 class PillowBlur:

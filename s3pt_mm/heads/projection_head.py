@@ -7,6 +7,7 @@ from mmengine.model import BaseModule
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from s3pt_mm.heads.prototypes import Prototypes
 
@@ -53,6 +54,10 @@ class ProjectionHead(BaseModule):
         batch_norm: Normalise hidden layers by batch statistics (DINO's ``use_bn``; helps small
             models and short runs, off in the supplement's settings).
         init: 'trunc_normal' (std 0.02, DINO) or 'xavier' (choice of this package for short runs).
+        rows_at_a_time: Rows whose hidden layers exist at a time; more rows than this go in pieces
+            that the backward pass computes again, so that memory does not grow with the number of
+            objects. Changes memory, not results. Not with ``batch_norm``, whose rows depend on
+            each other.
 
     Raises:
         ValueError: For another ``init`` or ``num_layers`` below 1.
@@ -71,16 +76,20 @@ class ProjectionHead(BaseModule):
         with_objects: bool = True,
         batch_norm: bool = False,
         init: str = 'trunc_normal',
+        rows_at_a_time: int = 512,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         if num_layers < 1:
             raise ValueError(f'num_layers must be at least 1, got {num_layers}')
+        if rows_at_a_time < 1:
+            raise ValueError(f'rows_at_a_time must be at least 1, got {rows_at_a_time}')
+        self.rows_at_a_time = None if batch_norm else rows_at_a_time
         if init not in ('trunc_normal', 'xavier'):
             raise ValueError(f"init must be 'trunc_normal' or 'xavier', got {init!r}")
         widths = [in_channels, *[hidden_channels] * (num_layers - 1), bottleneck_channels]
         layers: list[nn.Module] = []
-        for index, (narrow, wide) in enumerate(zip(widths, widths[1:])):
+        for index, (narrow, wide) in enumerate(zip(widths, widths[1:], strict=False)):
             layers.append(self._linear(narrow, wide, init))
             if index < num_layers - 1:
                 if batch_norm:
@@ -105,6 +114,12 @@ class ProjectionHead(BaseModule):
 
     def forward(self, rows: Tensor) -> Tensor:
         """(n, d) class tokens or object vectors -> (n, D) unit-norm bottleneck vectors, float32."""
+        if self.rows_at_a_time is None or len(rows) <= self.rows_at_a_time:
+            return self._project(rows)
+        pieces = rows.split(self.rows_at_a_time)
+        return torch.cat([checkpoint(self._project, p, use_reentrant=False) for p in pieces])
+
+    def _project(self, rows: Tensor) -> Tensor:
         hidden = self.mlp(rows)
         return F.normalize(hidden if hidden.dtype == torch.float64 else hidden.float(), dim=-1)
 
