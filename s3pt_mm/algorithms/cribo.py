@@ -19,6 +19,7 @@ from s3pt_mm.clustering import (
     draw_first_tokens,
 )
 from s3pt_mm.losses import Target, cross_image_target, cross_view_target, sliced_cross_entropy
+from s3pt_mm.losses.prototype_logits import accumulation_dtype
 from s3pt_mm.memory import Neighbours, ObjectQueue, cycle_consistent_neighbours
 
 
@@ -73,7 +74,7 @@ class CrIBo(TeacherStudent):
             teacher_classes, teacher_tokens = self.encode(self.teacher, images)
             teacher_tokens = teacher_tokens.unflatten(0, (2, -1))
             assignment = self.cluster(teacher_tokens, data_samples)
-            pool = ObjectPooling.from_assignment(assignment)
+            pool = ObjectPooling.from_assignment(assignment, accumulation_dtype(teacher_tokens))
             teacher_objects = pool(teacher_tokens)
         student_classes, student_tokens = self.encode(self.student, images)
         student_objects = pool(student_tokens.unflatten(0, (2, -1)))

@@ -73,10 +73,10 @@ class Assignment:
         """(B, K) bool: clusters that have a token in both views."""
         return (self.counts > 0).all(dim=1)
 
-    def weights(self) -> Tensor:
-        """(2, B, N, K) float32: each cluster's column sums to 1 in a view that has it, else 0."""
+    def weights(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """(2, B, N, K): each cluster's column sums to 1 in a view that has it, else 0."""
         batch, views, clusters = self.counts.shape
-        one_hot = F.one_hot(self.labels.view(batch, views, -1), clusters).float()
+        one_hot = F.one_hot(self.labels.view(batch, views, -1), clusters).to(dtype)
         return (one_hot / self.counts.clamp_min(1)[:, :, None, :]).transpose(0, 1)
 
 

@@ -25,9 +25,12 @@ class ObjectPooling:
     per_image: Tensor
 
     @classmethod
-    def from_assignment(cls, assignment: Assignment) -> ObjectPooling:
+    def from_assignment(
+        cls, assignment: Assignment, dtype: torch.dtype = torch.float32
+    ) -> ObjectPooling:
+        """Pool the valid clusters; ``dtype`` is that of the weights, float64 for float64 tokens."""
         valid = assignment.valid
-        weights = assignment.weights().transpose(2, 3).contiguous()
+        weights = assignment.weights(dtype).transpose(2, 3).contiguous()
         return cls(weights, valid.flatten().nonzero().squeeze(1), valid.sum(1))
 
     def __call__(self, tokens: Tensor) -> Tensor:

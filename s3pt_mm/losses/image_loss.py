@@ -39,5 +39,5 @@ def image_target(teacher: Tensor, *, num_crops: int, global_batch: int, ranks: i
     student_rows = (pairs[:, :1] * batch + image).flatten()
     teacher_rows = (pairs[:, 1:] * batch + image).flatten()
     weight = ranks / (len(pairs) * max(global_batch, 1))
-    coefficients = torch.full((len(student_rows),), weight, device=device)
+    coefficients = torch.full((len(student_rows),), weight, device=device, dtype=teacher.dtype)
     return Target(teacher, student_rows, coefficients, teacher_rows)

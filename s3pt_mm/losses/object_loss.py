@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from s3pt_mm.losses.prototype_logits import PrototypeLogits
+from s3pt_mm.losses.prototype_logits import PrototypeLogits, accumulation_dtype
 from s3pt_mm.losses.sliced_cross_entropy import Target
 
 
@@ -35,7 +35,7 @@ def cross_view_target(
     features = teacher.features
     other_view = replace(teacher, features=features.roll(len(features) // 2, dims=0))
     rows = torch.arange(len(features), device=features.device)
-    coefficients = torch.full(rows.shape, ranks / (2 * max(global_objects, 1)), device=rows.device)
+    coefficients = _constant(rows, ranks / (2 * max(global_objects, 1)), teacher)
     return Target(
         other_view,
         rows,
@@ -72,8 +72,15 @@ def cross_image_target(
     second = consistent_view2.nonzero().squeeze(1)  # teach view 1's rows
     coefficients = torch.cat(
         [
-            torch.full((len(rows),), ranks / (2 * max(count, 1)), device=rows.device)
+            _constant(rows, ranks / (2 * max(count, 1)), teacher)
             for rows, count in zip((first, second), global_counts)
         ]
     )
     return Target(teacher, torch.cat([first, second]), coefficients, center=center)
+
+
+def _constant(rows: Tensor, value: float, teacher: PrototypeLogits) -> Tensor:
+    """One coefficient a row, as precise as the loss: float64 for float64 features."""
+    return torch.full(
+        rows.shape, value, device=rows.device, dtype=accumulation_dtype(teacher.features)
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -92,16 +93,22 @@ def pool(tokens: Tensor, members: Tensor) -> list[Tensor]:
     return objects
 
 
-def neighbours(objects: Tensor, memory: list[Tensor], view: int) -> tuple[Tensor, Tensor]:
-    """(2, n, d) and a list, newest image first -> neighbours (n, d) and cycle-consistent (n,)."""
-    held = F.normalize(torch.cat(memory, dim=1), dim=-1)
-    own = F.normalize(objects, dim=-1)
+def neighbour_indices(objects: Tensor, memory: Tensor, view: int) -> tuple[Tensor, Tensor]:
+    """(2, n, d), (2, m, d) -> index in the memory (n,) and cycle-consistent (n,)."""
+    held, own = F.normalize(memory, dim=-1), F.normalize(objects, dim=-1)
     found, consistent = [], []
     for i in range(objects.shape[1]):
-        j = int((held[view] @ own[view, i]).argmax())
-        consistent.append(int((own[1 - view] @ held[1 - view, j]).argmax()) == i)
-        found.append(torch.cat(memory, dim=1)[view, j])
-    return torch.stack(found), torch.tensor(consistent)
+        found.append(int((held[view] @ own[view, i]).argmax()))
+        back = held[1 - view, found[-1]]
+        consistent.append(int((own[1 - view] @ back).argmax()) == i)
+    return torch.tensor(found), torch.tensor(consistent)
+
+
+def neighbours(objects: Tensor, memory: list[Tensor], view: int) -> tuple[Tensor, Tensor]:
+    """(2, n, d) and a list, newest image first -> neighbours (n, d) and cycle-consistent (n,)."""
+    held = torch.cat(memory, dim=1)
+    found, consistent = neighbour_indices(objects, held, view)
+    return held[view, found], consistent
 
 
 def vmf_log_normalizer(kappa: Tensor, dimension: int) -> Tensor:
@@ -118,3 +125,15 @@ def cross_entropy(teacher: Tensor, student_logits: Tensor) -> Tensor:
     """Mean over rows of the dense (n, P) cross-entropy; 0 without rows."""
     rows = -(teacher * student_logits.log_softmax(1)).sum(1)
     return rows.sum() / max(len(rows), 1)
+
+
+def multicrop_loss(teacher: Sequence[Tensor], student_logits: Sequence[Tensor]) -> Tensor:
+    """Mean over all pairs of a teacher's view (probabilities) and another crop (logits)."""
+    pairs = [(a, b) for a in range(len(student_logits)) for b in (0, 1) if a != b]
+    return sum(cross_entropy(teacher[b], student_logits[a]) for a, b in pairs) / len(pairs)
+
+
+def moved_center(center: Tensor, logits: Tensor, momentum: float, vmf: bool = False) -> Tensor:
+    """Running mean of the teacher's (n, P) logits, or of its probabilities, in the log domain."""
+    new = logits.softmax(1).mean(0).log() if vmf else logits.mean(0)
+    return momentum * center + (1 - momentum) * new

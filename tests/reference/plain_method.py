@@ -77,9 +77,9 @@ class PlainMethod:
     def move_center(self, rows: Tensor, level: str) -> None:
         if len(rows) == 0:
             return
-        logits = self.logits(self.teacher, rows, level, self.tau)
-        new = logits.softmax(1).mean(0).log() if self.vmf else logits.mean(0) * self.tau
-        self.centers[level] = 0.9 * self.centers[level] + 0.1 * new
+        # A centre of logits is one of logits without temperature.
+        logits = self.logits(self.teacher, rows, level, self.tau) * (1 if self.vmf else self.tau)
+        self.centers[level] = equations.moved_center(self.centers[level], logits, 0.9, self.vmf)
 
     def step(
         self, crops: list[Tensor], samples: list[dict], *, epoch: int, tau: float, frozen: bool,
@@ -89,13 +89,12 @@ class PlainMethod:
         with torch.no_grad():
             teacher = torch.stack([self.teacher['backbone'](crop)[0] for crop in crops[:2]])
         student = [self.student['backbone'](crop)[0] for crop in crops]
-        pairs = [(a, b) for a in range(len(crops)) for b in (0, 1) if a != b]
-        losses = dict(loss_image=sum(
-            equations.cross_entropy(
-                self.teach(teacher[b][:, 0], 'image'),
-                self.logits(self.student, student[a][:, 0], 'image', 0.1),
-            ) for a, b in pairs
-        ) / len(pairs))  # fmt: skip
+        losses = dict(
+            loss_image=equations.multicrop_loss(
+                [self.teach(view[:, 0], 'image') for view in teacher],
+                [self.logits(self.student, crop[:, 0], 'image', 0.1) for crop in student],
+            )
+        )
         moves = [('image', teacher[:, :, 0].flatten(0, 1))]
         if self.kind != 'dino':
             tokens = teacher[:, :, 1:]
