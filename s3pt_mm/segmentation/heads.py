@@ -1,9 +1,12 @@
 """mmseg's two Segmenter heads with the same weights and losses, and without the waste.
 
-With a frozen backbone the head is what a training step still pays for. Two costs of the stock heads
+With a frozen backbone the head is what a training step still pays for. Costs of the stock heads that
 buy nothing: the training accuracy sorts all class scores of every pixel (``topk``) where a maximum
-is enough, and mmcv's attention returns its (tokens x tokens) weights, so PyTorch has to write them
-out. State dicts are those of the stock classes, and so are losses and gradients up to rounding.
+is enough; loss and gradients go over full-resolution scores about ten times
+(:mod:`s3pt_mm.segmentation.upsampled_loss`); mmcv's attention returns its (tokens x tokens) weights,
+so PyTorch has to write them out; patches are normalised before their product with the classes
+though one division of each product does. State dicts are those of the stock classes, and so are
+losses and gradients up to rounding.
 """
 
 from __future__ import annotations
@@ -12,10 +15,13 @@ import torch
 import torch.nn.functional as F
 from mmseg.models.decode_heads import FCNHead, SegmenterMaskTransformerHead
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.models.losses import CrossEntropyLoss
 from mmseg.models.utils import resize
 from mmseg.registry import MODELS
 from mmseg.utils import SampleList
 from torch import Tensor, nn
+
+from s3pt_mm.segmentation.upsampled_loss import upsampled_cross_entropy
 
 
 def pixel_accuracy(seg_logits: Tensor, seg_label: Tensor, ignore_index: int) -> Tensor:
@@ -49,6 +55,8 @@ class LeanLossMixin(BaseDecodeHead):
             One entry a loss, named as in mmseg, and ``acc_seg`` (percent).
         """
         label = self._stack_batch_gt(batch_data_samples)
+        if seg_logits.device.type == 'cpu' and self._has_plain_loss():
+            return self._plain_loss(seg_logits, label.squeeze(1))
         seg_logits = resize(
             seg_logits, size=label.shape[2:], mode='bilinear', align_corners=self.align_corners
         )
@@ -63,6 +71,29 @@ class LeanLossMixin(BaseDecodeHead):
             losses[term.loss_name] = losses.get(term.loss_name, 0) + value
         losses['acc_seg'] = pixel_accuracy(seg_logits, label, self.ignore_index)
         return losses
+
+    def _has_plain_loss(self) -> bool:
+        """Whether the loss is softmax cross-entropy, the same for each pixel and class."""
+        term = self.loss_decode
+        return (
+            self.sampler is None
+            and type(term) is CrossEntropyLoss
+            and not term.use_sigmoid
+            and not term.use_mask
+            and term.reduction == 'mean'
+            and term.class_weight is None
+        )
+
+    def _plain_loss(self, seg_logits: Tensor, label: Tensor) -> dict[str, Tensor]:
+        total, hits = upsampled_cross_entropy(
+            seg_logits, label, self.ignore_index, self.align_corners
+        )
+        labelled = (label != self.ignore_index).sum()
+        term = self.loss_decode
+        # As mmseg: ignored pixels enter the mean (as zeros) unless avg_non_ignore is set.
+        count = labelled.clamp(min=1) if term.avg_non_ignore else label.numel()
+        accuracy = (100.0 * hits / labelled.clamp(min=1)).reshape(1)
+        return {term.loss_name: term.loss_weight * total / count, 'acc_seg': accuracy}
 
 
 @MODELS.register_module()
@@ -92,9 +123,11 @@ class MaskTransformerSegHead(LeanLossMixin, SegmenterMaskTransformerHead):
             tokens = tokens + _attend(layer.attn, layer.norm1(tokens))
             tokens = layer.ffn(layer.norm2(tokens), identity=tokens)
         tokens = self.decoder_norm(tokens)
-        patches = F.normalize(self.patch_proj(tokens[:, : -self.num_classes]), dim=2)
+        patches = self.patch_proj(tokens[:, : -self.num_classes])
         classes = F.normalize(self.classes_proj(tokens[:, -self.num_classes :]), dim=2)
-        masks = self.mask_norm(patches @ classes.transpose(1, 2))  # (B, h*w, num_classes)
+        # F.normalize of the patches, applied to num_classes products instead of d features.
+        length = patches.norm(dim=2, keepdim=True).clamp(min=1e-12)
+        masks = self.mask_norm(patches @ classes.transpose(1, 2) / length)  # (B, h*w, classes)
         return masks.transpose(1, 2).unflatten(2, (height, width))
 
 

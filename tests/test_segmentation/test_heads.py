@@ -25,9 +25,10 @@ PAIRS = {
 }
 
 
-def pair(name):
-    stock = MODELS.build(dict(COMMON, **PAIRS[name]))
-    ours = MODELS.build(dict(COMMON, **dict(PAIRS[name], type=name)))
+def pair(name, **loss):
+    common = dict(COMMON, loss_decode=dict(COMMON['loss_decode'], **loss))
+    stock = MODELS.build(dict(common, **PAIRS[name]))
+    ours = MODELS.build(dict(common, **dict(PAIRS[name], type=name)))
     stock.init_weights()
     for parameter in stock.parameters():  # zero biases would hide a misplaced one
         torch.nn.init.normal_(parameter, std=0.2)
@@ -36,8 +37,17 @@ def pair(name):
 
 
 @pytest.mark.parametrize('name', PAIRS)
-def test_scores_losses_and_gradients_equal_mmseg(name):
-    stock, ours = pair(name)
+@pytest.mark.parametrize(
+    'loss',
+    [
+        {},  # by stripes, as the configs have it
+        dict(avg_non_ignore=True, loss_weight=0.4),
+        dict(use_sigmoid=True),  # as mmseg forms it
+    ],
+    ids=str,
+)
+def test_scores_losses_and_gradients_equal_mmseg(name, loss):
+    stock, ours = pair(name, **loss)
     features = (torch.randn(2, 24, 4, 6),)
     labels = torch.randint(0, 5, (2, 1, 32, 48))
     labels[0, 0, :9] = 255

@@ -3,7 +3,7 @@
 # tools/sweep.py. Weight decay 0.01, total batch 8.
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=3e-4, weight_decay=0.01),
+    optimizer=dict(type='AdamW', lr=3e-4, weight_decay=0.01, fused=True),
     clip_grad=None,
 )
 param_scheduler = [
