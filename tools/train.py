@@ -17,6 +17,7 @@ from s3pt_mm import compat  # noqa: E402
 compat.apply()
 
 from s3pt_mm.engine import launch  # noqa: E402
+from s3pt_mm.engine.checkpoint_files import CheckpointError  # noqa: E402
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -57,7 +58,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(f'train.py: {error}')
     runner = launch.build_runner(cfg)
     launch.log_lines(lines)
-    runner.train()
+    try:
+        launch.train(runner)
+    except CheckpointError as error:
+        sys.exit(f'train.py: {error}')
 
 
 if __name__ == '__main__':

@@ -119,6 +119,14 @@ def find_checkpoints(folder: Path, templates: Iterable[str]) -> list[SavedCheckp
     return sorted(found, key=lambda checkpoint: checkpoint.saved, reverse=True)
 
 
+def newest_whole(
+    folder: Path, templates: Iterable[str] = ('epoch_{}.pth', 'iter_{}.pth')
+) -> Path | None:
+    """The newest checkpoint in a folder that verifies, if there is one."""
+    found = (checkpoint.path for checkpoint in find_checkpoints(folder, templates))
+    return next((path for path in found if fault(path) is None), None)
+
+
 def remove(path: Path) -> None:
     """Deletes a checkpoint and then its checksum; absent files are no error."""
     path.unlink(missing_ok=True)

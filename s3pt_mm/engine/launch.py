@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from s3pt_mm.engine.checkpoint_files import CheckpointError, newest_whole
 from s3pt_mm.engine.cpu_ranks import prepare_cpu_ranks
 from s3pt_mm.engine.precision import resolve_precision
 from s3pt_mm.engine.scale_lr import scale_learning_rate
@@ -174,6 +176,28 @@ def build_runner(cfg: Config) -> Runner:
     return Runner.from_cfg(cfg) if 'runner_type' not in cfg else RUNNERS.build(cfg)
 
 
+def train(runner: Runner) -> None:
+    """Train; a full disk ends the run with the way on, whoever met it first.
+
+    ``SafeCheckpointHook`` explains its own failures. The log and TensorBoard write too, and more
+    often.
+
+    Raises:
+        CheckpointError: The disk is full; the message names the last good checkpoint.
+    """
+    try:
+        runner.train()
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        whole = newest_whole(Path(runner.work_dir))
+        good = f'The last good checkpoint is {whole}' if whole else 'There is no checkpoint yet'
+        raise CheckpointError(
+            f'Writing {error.filename or f"to {runner.work_dir}"} failed: {error.strerror}. {good}. '
+            'Make room, then continue with --resume.'
+        ) from error
+
+
 def log_lines(lines: Sequence[str]) -> None:
     """Write lines to the current run's log, once and not on every rank."""
     for line in lines:
@@ -188,5 +212,6 @@ __all__ = [
     'load_config',
     'log_lines',
     'prepare_training',
+    'train',
     'world_size',
 ]

@@ -24,6 +24,7 @@ from s3pt_mm.engine.checkpoint_files import (
     commit,
     fault,
     find_checkpoints,
+    newest_whole,
     remove,
     temporary_path,
     write_text_atomically,
@@ -259,10 +260,7 @@ class SafeCheckpointHook(CheckpointHook):
             raise CheckpointError(complaint[0])
 
     def _complain(self, path: Path, error: OSError) -> str:
-        whole = next(
-            (c.path for c in find_checkpoints(path.parent, self._templates()) if not fault(c.path)),
-            None,
-        )
+        whole = newest_whole(path.parent, self._templates())
         free = shutil.disk_usage(path.parent).free / 2**20
         good = f'The last good checkpoint is {whole}' if whole else 'There is no earlier checkpoint'
         return (

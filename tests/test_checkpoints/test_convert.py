@@ -173,6 +173,42 @@ def test_export_to_hugging_face_folder(images, tmp_path) -> None:
     )
 
 
+def _live_hugging_face() -> str:
+    """Layout of a ``ViTModel`` in memory; on disk all releases agree."""
+    transformers = pytest.importorskip('transformers')
+    return 'huggingface' if transformers.__version__.startswith('4.') else 'huggingface5'
+
+
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+def test_export_to_a_hugging_face_file(suffix, images, tmp_path) -> None:
+    """Weights alone, in the names of a ``ViTModel`` that somebody has built."""
+    ours, source, target = _ours(), tmp_path / 'epoch_1.pth', tmp_path / f'out{suffix}'
+    _our_checkpoint(ours, source)
+    convert_file(source, target, layout_out=_live_hugging_face(), num_heads=HEADS)
+    state = load_checkpoint_file(target)
+    model = _hugging_face(add_pooling_layer=False)
+    model.load_state_dict(state.get('state_dict', state))
+    torch.testing.assert_close(_tokens(model, images), _tokens(ours, images), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ('layout', 'build'),
+    [('timm', _timm), ('hugging_face', _hugging_face), ('torchvision', _torchvision)],
+    ids=['timm', 'hugging_face', 'torchvision'],
+)
+def test_in_and_out_again_changes_no_bit(layout, build, tmp_path) -> None:
+    """Every weight of the backbone comes back under its name; only heads and poolers stay out."""
+    state = build().state_dict()
+    layout = _live_hugging_face() if layout == 'hugging_face' else layout
+    torch.save(state, tmp_path / 'in.pth')
+    convert_file(tmp_path / 'in.pth', tmp_path / 'ours.safetensors', layout_in=layout)
+    convert_file(tmp_path / 'ours.safetensors', tmp_path / 'out.pth', layout_out=layout)
+    back = load_checkpoint_file(tmp_path / 'out.pth')
+    back = back.get('state_dict', back)
+    assert set(back) == {n for n in state if not n.startswith(('heads.', 'pooler.'))}
+    assert all(torch.equal(back[name], state[name]) for name in back)
+
+
 def test_hugging_face_folder_comes_back(images, tmp_path) -> None:
     """What transformers itself saves, pooler and all, is read."""
     model = _hugging_face()

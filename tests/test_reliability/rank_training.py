@@ -102,6 +102,7 @@ def train_steps(
     steps: int = 3,
     apart: Sequence[int] = (),
     accumulate: int = 1,
+    last: Sequence[Sequence[int]] | None = None,
 ) -> dict:
     """Trains on this rank's share of every step's images.
 
@@ -112,6 +113,7 @@ def train_steps(
         steps: Optimiser steps.
         apart: See :func:`batch_of`.
         accumulate: Micro-batches a step.
+        last: Layout of the last step, where it differs: the batch that an epoch ends with.
 
     Returns:
         ``losses`` of every step, ``gradients`` before every step, ``state``: the state dict at the
@@ -131,8 +133,9 @@ def train_steps(
     losses = []
     for step in range(steps):
         bare.epoch = step  # the cross-image term from the second step on
+        dealt = last if last is not None and step == steps - 1 else layout
         for micro in range(accumulate):
-            images = layout[micro] if accumulate > 1 else layout[get_rank()]
+            images = dealt[micro] if accumulate > 1 else dealt[get_rank()]
             crops = 4 if algorithm == 'S3PTDINO' else 2
             batch = batch_of(step, images, crops=crops, apart=apart)
             logged = model.train_step(batch, wrapper)

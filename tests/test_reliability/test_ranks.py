@@ -86,6 +86,15 @@ def test_a_rank_without_a_valid_object(tmp_path, algorithm):
     check(single, ranks)
 
 
+@pytest.mark.parametrize('algorithm', ['S3PTDINO', 'CrIBo', 'S3PT'])
+def test_an_unequal_last_batch(tmp_path, algorithm):
+    """An epoch's end: five images, three of them on rank 0 and two on rank 1."""
+    single = train_steps(algorithm, EVERYBODY, last=[[0, 1, 2, 3, 4]])
+    layout = LAYOUTS['two_halves']
+    options = (algorithm, layout, None, 3, (), 1, [[4, 0, 2], [1, 3]])
+    check(single, run_ranks(train_steps, 2, tmp_path, *options))
+
+
 def test_no_valid_object_on_any_rank(tmp_path):
     options = ({'clustering': {'position_weight': 1e3, 'num_clusters': 2}}, 3, list(range(IMAGES)))
     single = train_steps('S3PT', EVERYBODY, *options)

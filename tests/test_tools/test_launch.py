@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 from mmengine.config import Config
 
 from s3pt_mm.engine import launch
+from s3pt_mm.engine.checkpoint_files import CheckpointError
 
 TINY = """
 custom_imports = dict(imports=['tests.test_tools.tiny_model'], allow_failed_imports=False)
@@ -111,6 +115,36 @@ def test_errors_are_one_line(repository, config, tmp_path) -> None:
         train.main([str(config), '--resume', 'x.pth'])
     with pytest.raises(SystemExit, match='x.pth: no such checkpoint'):
         test.main([str(config), 'x.pth'])
+
+
+@pytest.mark.parametrize('number', [errno.ENOSPC, errno.EDQUOT])
+def test_a_log_that_meets_a_full_disk_ends_with_the_way_on(number, tmp_path) -> None:
+    """Not only checkpoints are written; the newest whole one is named all the same."""
+
+    class Full:
+        work_dir = str(tmp_path)
+
+        def train(self) -> None:
+            raise OSError(number, os.strerror(number), 'scalars.json')
+
+    with pytest.raises(CheckpointError, match='scalars.json.*There is no checkpoint yet'):
+        launch.train(Full())
+    for iteration in (1, 2):
+        torch.save({}, tmp_path / f'iter_{iteration}.pth')
+    (tmp_path / 'iter_2.pth').write_bytes(b'torn')
+    with pytest.raises(CheckpointError, match='good checkpoint is .*iter_1.pth.*--resume'):
+        launch.train(Full())
+
+
+def test_other_errors_pass_unchanged(tmp_path) -> None:
+    class Broken:
+        work_dir = str(tmp_path)
+
+        def train(self) -> None:
+            raise FileNotFoundError(errno.ENOENT, 'no such file', 'image.jpg')
+
+    with pytest.raises(FileNotFoundError, match='image.jpg'):
+        launch.train(Broken())
 
 
 def test_launcher_needs_its_variable(monkeypatch) -> None:
