@@ -194,7 +194,7 @@ class DivergenceHook(Hook):
         """Counts iterations in collapse."""
         if self.collapse == _OFF or runner.iter < self.begin:
             return
-        entropy, kl = (_number(outputs, key) for key in ('teacher_entropy', 'teacher_kl_uniform'))
+        entropy, kl = _teacher_health(outputs)
         if entropy is not None and entropy < self.entropy_floor:
             sign = f'teacher entropy {entropy:.2e} < {self.entropy_floor:.0e} nats (one prototype takes all)'  # noqa: E501
         elif kl is not None and kl < self.kl_floor:
@@ -244,9 +244,18 @@ def _module(runner: Runner) -> torch.nn.Module:
     return getattr(runner.model, 'module', runner.model)
 
 
-def _number(outputs: Any, key: str) -> float | None:
-    value = outputs.get(key) if isinstance(outputs, Mapping) else None
-    return None if value is None else float(value)
+def _teacher_health(outputs: Any) -> tuple[float | None, float | None]:
+    """Teacher entropy and KL to uniform, means over ranks, so that all ranks judge alike.
+
+    Each rank logs its own images' values; were one to see collapse alone, it would wait for the
+    others in the report's collective for ever.
+    """
+    logged = outputs if isinstance(outputs, Mapping) else {}
+    values = [logged.get(key) for key in ('teacher_entropy', 'teacher_kl_uniform')]
+    mean = torch.tensor([math.nan if value is None else float(value) for value in values])
+    dist.all_reduce(mean, op='mean')
+    entropy, kl = mean.tolist()
+    return None if values[0] is None else entropy, None if values[1] is None else kl
 
 
 def _describe(batch: Any) -> list[dict[str, Any]]:

@@ -108,7 +108,9 @@ def test_packed_sample(settings):
     assert (sample.token_depth[sample.token_has_depth] > 1).all()
     assert (sample.token_depth[~sample.token_has_depth] == 0).all()
     assert sample.sample_seed.shape == () and sample.sample_seed.dtype == torch.int64
-    assert type(sample.sample_idx) is int and sample.img_path.endswith('.jpg')
+    # With its key: a report of a bad batch can name what gives the same views again.
+    assert (sample.sample_idx, sample.sample_idx.seed, sample.sample_idx.epoch) == (0, 1, 2)
+    assert sample.img_path.endswith('.jpg')
 
 
 def test_sample_depends_on_the_key_alone(settings):

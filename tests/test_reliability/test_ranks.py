@@ -7,6 +7,7 @@ import time
 import pytest
 import torch
 
+from tests.test_reliability.rank_hooks import watch_collapse
 from tests.test_reliability.rank_training import IMAGES, train_steps
 from tests.test_reliability.ranks import RanksFailed, run_ranks
 
@@ -141,3 +142,13 @@ def test_a_rank_that_dies_ends_the_others(tmp_path):
     with pytest.raises(RanksFailed, match=r'rank 1 \(exit code -9\)'):
         run_ranks(die, 3, tmp_path, 1, timeout=60)
     assert time.monotonic() - start < 30
+
+
+def test_ranks_agree_on_collapse(tmp_path):
+    """One rank's images alone do not stop it while the other goes on; both stop together."""
+    entropies = [[0.0, 2.0], [0.0, 2.0], [0.0, 2.0], [0.0, 1e-3], [1e-3, 0.0], [0.0, 0.0]]
+    ranks = run_ranks(watch_collapse, 2, tmp_path, str(tmp_path), entropies)
+    for found in ranks:
+        assert found['iteration'] == 4
+        assert found['said'].startswith('Iteration 5: collapse, teacher entropy')
+    assert [path.name for path in (tmp_path / 'divergence').iterdir()] == ['iter_5.json']

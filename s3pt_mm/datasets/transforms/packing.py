@@ -21,7 +21,8 @@ class PackViews(PackInputs):
 
     The DataSample has the tensors ``token_xy`` (2, N, 2) float32, ``token_depth`` (2, N) float32,
     ``token_has_depth`` (2, N) bool and ``sample_seed`` () int64, those that earlier transforms
-    made, and the metainfo ``img_path`` and ``sample_idx``.
+    made, and the metainfo ``img_path`` and ``sample_idx`` (with the sampler's key, if it has one:
+    ``DivergenceHook`` writes it down).
     """
 
     def __init__(self) -> None:
@@ -35,7 +36,4 @@ class PackViews(PackInputs):
                 results[key] = torch.from_numpy(np.asarray(results[key]))
         # Far faster than PackInputs' own transpose; it passes tensors through.
         results['img'] = [torch.from_numpy(np.stack(cv2.split(view))) for view in results['img']]
-        results['sample_idx'] = int(
-            results['sample_idx']
-        )  # a KeyedIndex would drag its key through the collate
         return super().transform(results)
