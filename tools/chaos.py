@@ -6,6 +6,9 @@
 One run is left alone. Another is launched, killed with SIGKILL (also while it writes a checkpoint)
 and resumed, --kills times, then finished. Both final checkpoints are compared bit for bit. Exit
 status 0: equal. Both runs save every iteration (or every --save-every).
+
+With --signal TERM the run is asked to leave, as schedulers do: it must save and end with status 143
+(a run that has not begun to train just ends), and --resume goes on in the middle of everything.
 """
 
 from __future__ import annotations
@@ -30,7 +33,8 @@ from s3pt_mm.engine.compare_checkpoints import compare_checkpoints  # noqa: E402
 class Launch:
     """``tools/train.py`` in a process group of its own, so that its workers die with it."""
 
-    def __init__(self, command: list[str], log: Path) -> None:
+    def __init__(self, command: list[str], log: Path, *, polite: bool = False) -> None:
+        self._polite = polite
         with open(log, 'ab') as output:
             self._process = subprocess.Popen(
                 command,
@@ -45,7 +49,12 @@ class Launch:
         return self._process.poll()
 
     def kill(self) -> None:
-        """SIGKILL to the group."""
+        """SIGTERM to the process, if polite; then SIGKILL to the group."""
+        if self._polite and self._process.poll() is None:
+            self._process.terminate()
+            status = self._process.wait(timeout=300)
+            if status not in (128 + signal.SIGTERM, -signal.SIGTERM):
+                raise RuntimeError(f'SIGTERM made it end with status {status}, not 143.')
         try:
             os.killpg(self._process.pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -60,6 +69,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('config')
     parser.add_argument('--kills', type=int, default=20)
+    parser.add_argument('--signal', choices=['KILL', 'TERM'], default='KILL')
     parser.add_argument('--seed', type=int, default=0, help='of the moments')
     parser.add_argument('--save-every', type=int, default=1, metavar='ITERATIONS')
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/chaos'))
@@ -112,7 +122,10 @@ def main() -> int:
     print(f'uninterrupted: {straight.name} after {time.monotonic() - started:.0f} s', flush=True)
     folder, log = args.work_dir / 'chaos', args.work_dir / 'chaos.log'
     hits = 0
-    launch = lambda: Launch(command('chaos', '--resume'), log)  # noqa: E731
+
+    def launch() -> Launch:
+        return Launch(command('chaos', '--resume'), log, polite=args.signal == 'TERM')
+
     for number, kill in enumerate(torment(launch, folder, kills=args.kills, seed=args.seed), 1):
         hits += kill.caught_saving
         print(
@@ -124,7 +137,8 @@ def main() -> int:
     resumed = finish('chaos', '--resume')
     differences = compare_checkpoints(straight, resumed)
     print(
-        f'{args.kills} kills, {hits} of them left a half-written checkpoint; final {resumed.name}'
+        f'{args.kills} x SIG{args.signal}, {hits} of them left a half-written checkpoint; final '
+        f'{resumed.name}'
     )
     if differences:
         print('NOT EQUAL:', *differences, sep='\n  ')

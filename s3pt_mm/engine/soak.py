@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import statistics
@@ -59,6 +60,10 @@ def judge(
 ) -> list[str]:
     """What grew. Compares the median of the first and the last fifth after the warm-up.
 
+    Workers are compared with themselves: one that replaces a dead one is forked from a process
+    that has grown since (optimiser state), shares pages with it that training rewrites, and so
+    begins higher and warms up again, for ``warm_up`` iterations or half of its life.
+
     Args:
         readings: In order of time.
         warm_up: Iterations that do not count.
@@ -77,29 +82,52 @@ def judge(
             f'{len(steady)} readings after iteration {warm_up}; at least 10 are needed: train for '
             'longer or read more often.'
         )
-    fifth = len(steady) // 5
-    first, last = steady[:fifth], steady[-fifth:]
-
-    def medians(name: str) -> tuple[float, float]:
-        return tuple(statistics.median(getattr(r, name) for r in part) for part in (first, last))
-
     findings = []
-    whole = medians('main_mib')[0]
-    for name in ('main_mib', 'workers_mib', 'shared_mib'):
-        before, after = medians(name)
-        if after - before > tolerance * whole:
-            findings.append(
-                f'{name} grew from {before:.1f} to {after:.1f} MiB, by more than {tolerance:.0%} '
-                f'of the '
-                f"process's {whole:.0f} MiB"
-            )
-    before, after = medians('handles')
+    whole = _medians(steady, 'main_mib')[0]
+    for name, lives in (
+        ('main_mib', [steady]),
+        ('shared_mib', [steady]),
+        ('workers_mib', _lives_of_workers(steady, warm_up)),
+    ):
+        for life in lives:
+            before, after = _medians(life, name)
+            if after - before > tolerance * whole:
+                findings.append(
+                    f'{name} grew from {before:.1f} to {after:.1f} MiB, by more than '
+                    f"{tolerance:.0%} of the process's {whole:.0f} MiB"
+                )
+    before, after = _medians(steady, 'handles')
     if after - before > handle_slack:
         findings.append(f'open file handles grew from {before:.0f} to {after:.0f}')
-    before, after = (max(len(r.children) for r in part) for part in (first, last))
+    before, after = (max(len(r.children) for r in part) for part in _ends(steady))
     if after != before:
         findings.append(f'number of children changed from {before} to {after}')
     return findings
+
+
+def _ends(readings: Sequence[Reading]) -> tuple[Sequence[Reading], Sequence[Reading]]:
+    """The first and the last fifth."""
+    fifth = max(len(readings) // 5, 1)
+    return readings[:fifth], readings[-fifth:]
+
+
+def _medians(readings: Sequence[Reading], name: str) -> tuple[float, float]:
+    first, last = _ends(readings)
+    return tuple(statistics.median(getattr(r, name) for r in part) for part in (first, last))
+
+
+def _lives_of_workers(steady: Sequence[Reading], warm_up: int) -> list[list[Reading]]:
+    """Readings of each set of workers, without its own warm-up; none of a life too short."""
+    lives = []
+    for number, (_, group) in enumerate(itertools.groupby(steady, key=lambda r: r.children)):
+        life = list(group)
+        if number > 0:  # born after the warm-up
+            born, died = life[0].iteration, life[-1].iteration
+            age = min(warm_up, (died - born) / 2)
+            life = [reading for reading in life if reading.iteration - born >= age]
+        if len(life) >= 5:
+            lives.append(life)
+    return lives
 
 
 def finished_iterations(folder: Path) -> int:

@@ -49,6 +49,19 @@ def test_a_worker_that_is_not_replaced_is_found():
     assert judge(readings()[:50] + late, warm_up=200) == ['number of children changed from 2 to 1']
 
 
+@pytest.mark.parametrize(('leak', 'found'), [(0.0, []), (1.5, ['workers_mib grew'])])
+def test_a_replaced_worker_begins_higher_and_is_compared_with_itself(leak, found):
+    """Forked from a grown process: 60 MiB more at once, 15 more while it warms up; no leak."""
+    life = [
+        Reading(
+            r.iteration, r.main_mib, 160.0 + min(i, 15) + leak * i, r.handles, r.shared_mib, (1, 3)
+        )
+        for i, r in enumerate(readings()[40:])
+    ]
+    findings = judge(readings()[:40] + life, warm_up=200)
+    assert len(findings) == len(found) and all(map(str.startswith, findings, found))
+
+
 def test_growth_during_warm_up_does_not_count_and_too_few_readings_are_refused():
     young = [Reading(i, 10.0 * i, 0, 0, 0, ()) for i in range(20)]
     assert judge(young + [Reading(20 + i, 200.0, 0, 0, 0, ()) for i in range(20)], warm_up=19) == []
