@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import pickle
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -69,6 +70,22 @@ class PretrainDataset(BaseDataset):
             # One flag an image in shared memory: workers need no lock, and an image that fails
             # every epoch counts once.
             self._failed = torch.zeros(len(self), dtype=torch.bool).share_memory_()
+
+    def _serialize_data(self) -> tuple[np.ndarray, np.ndarray]:
+        """As mmengine's, one item at a time: each is let go once its bytes are written.
+
+        mmengine keeps an array an item beside all items and twice has the collector visit them.
+
+        Returns:
+            All items' bytes, (total,) uint8, and where each item ends, (number of items,) int64.
+        """
+        data, ends = bytearray(), np.empty(len(self.data_list), dtype=np.int64)
+        for index, item in enumerate(self.data_list):
+            self.data_list[index] = None
+            data += pickle.dumps(item, protocol=4)
+            ends[index] = len(data)
+        self.data_list.clear()
+        return np.frombuffer(data, dtype=np.uint8), ends
 
     def filter_data(self) -> list[dict]:
         if not self.data_list:
