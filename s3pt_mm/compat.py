@@ -13,6 +13,7 @@ import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.metadata
+import os
 import pickle
 import sys
 from collections.abc import Callable, Iterator
@@ -75,6 +76,11 @@ def skip_multimodal_models() -> None:
         return
     dependency = importlib.import_module('mmpretrain.utils.dependency')
     dependency.WITH_MULTIMODAL = False
+
+
+def use_huge_pages() -> None:
+    """Ask torch's CPU allocator for 2 MB pages; read at its first allocation, so this comes early."""
+    os.environ.setdefault('THP_MEM_ALLOC_ENABLE', '1')
 
 
 class _WithoutMmdet(importlib.abc.MetaPathFinder):
@@ -190,6 +196,14 @@ def trust_openmmlab_checkpoints() -> None:
 
 
 STEPS: tuple[Step, ...] = (
+    Step(
+        'use_huge_pages',
+        'Linux hands out memory in pages of 4 KB and clears each: on a virtual machine 67 MB for '
+        'one gradient of 65,536 prototypes took 41 ms, with huge pages 9 ms (torch 2.14 has them '
+        'behind THP_MEM_ALLOC_ENABLE; set it to 0 to do without)',
+        "torch's CPU allocator asks for huge pages by itself",
+        use_huge_pages,
+    ),
     Step(
         'skip_transformers_optimizers',
         'mmengine 0.10.7 imports transformers to register its Adafactor: a second or more at '

@@ -51,7 +51,7 @@ class TeacherStudent(BaseSelfSupervisor):
         center_momentum: float = 0.9,
         student_temperature: float = 0.1,
         teacher_temperature: float = 0.04,
-        slice_rows: int = 64,
+        slice_rows: int = 96,
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | None = None,
     ) -> None:

@@ -1,7 +1,7 @@
 """How a pre-training step grows: with images, with clusters, with objects.
 
-``python tools/benchmark.py scaling configs/s3pt/vits16_nuscenes.py`` prints three ratios of one run:
-memory of heads and losses at four times the objects, seconds of a step at four times the images,
+``python tools/benchmark.py scaling configs/s3pt/vits16_nuscenes.py`` prints three ratios of one
+run: memory of heads and losses at four times the objects, seconds of a step at four times the images,
 seconds of the clustering at twice the clusters.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import functools
 import statistics
 from dataclasses import replace
 from typing import Any
@@ -19,7 +20,7 @@ from mmengine.registry import init_default_scope
 from mmengine.utils import import_modules_from_strings
 from rich.console import Console
 from rich.table import Table
-from torch import nn
+from torch import Tensor, nn
 
 from s3pt_mm.benchmarks.memory import peak_bytes
 from s3pt_mm.benchmarks.pretrain import TrainingStep
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``tools/benchmark.py scaling``."""
     parser.add_argument('config', help='a config of CrIBo or S3PT')
     parser.add_argument('--batch', type=int, default=4, help='images (default 4)')
-    parser.add_argument('--objects', type=int, default=32, help='an image, at 1 x (default 32)')
+    parser.add_argument('--objects', type=int, default=20, help='an image, at 1 x (default 20)')
     parser.add_argument('--repeats', type=int, default=3, help='counted repetitions (default 3)')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
@@ -85,21 +86,23 @@ def head_memory(model: nn.Module, batch: int, objects: int) -> dict[str, float]:
     head = model.student['head']
     gradients = sum(p.numel() * p.element_size() for p in head.parameters() if p.requires_grad)
 
-    def losses(per_image: int) -> None:
+    def inputs(per_image: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         tokens = torch.randn(2, 2 * batch, width, device=device)
         found = torch.randn(2, 2, batch * per_image, width, device=device)
-        student_tokens, student_objects = tokens[0].requires_grad_(), found[0].requires_grad_()
-        terms = model.image_loss(student_tokens, tokens[1].detach(), 2)
         counts = torch.full((batch,), per_image, device=device)
-        terms.update(model.object_loss(student_objects, found[1].detach(), counts))
+        return tokens[0].requires_grad_(), tokens[1], found[0].requires_grad_(), found[1], counts
+
+    def losses(student: Tensor, teacher: Tensor, own: Tensor, theirs: Tensor, n: Tensor) -> None:
+        terms = model.image_loss(student, teacher, 2)
+        terms.update(model.object_loss(own, theirs, n))
         sum(value for name, value in terms.items() if 'loss' in name).backward()
         head.zero_grad(set_to_none=True)
 
-    losses(objects)  # buffers of libraries, and something in the memory to find
+    losses(*inputs(objects))  # buffers of libraries, and something in the memory to find
     peaks = []
     for factor in (1, 4):
-        peak = peak_bytes(lambda factor=factor: losses(factor * objects), device)
-        peaks.append((peak - gradients) / 1e9)
+        given = inputs(factor * objects)
+        peaks.append((peak_bytes(functools.partial(losses, *given), device) - gradients) / 1e9)
     return _row(*peaks)
 
 

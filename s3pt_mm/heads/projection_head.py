@@ -76,7 +76,7 @@ class ProjectionHead(BaseModule):
         with_objects: bool = True,
         batch_norm: bool = False,
         init: str = 'trunc_normal',
-        rows_at_a_time: int = 512,
+        rows_at_a_time: int = 256,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)

@@ -56,6 +56,10 @@ class Target:
         return isinstance(self.teacher, PrototypeLogits)
 
 
+# Prototypes at a time where a temporary of their weights' size would be formed.
+_PIECE = 4096
+
+
 class CrossEntropy(NamedTuple):
     """Result of :func:`sliced_cross_entropy`.
 
@@ -164,16 +168,18 @@ class _SlicedCrossEntropy(torch.autograd.Function):
     def backward(ctx, grad_loss, _grad_terms):  # noqa: ANN001
         if ctx.sums is None:
             raise RuntimeError('sliced_cross_entropy gives its gradient once: no retain_graph')
-        sums, ctx.sums = ctx.sums, None
-        for grad in sums:
+        (by_features, by_weight, by_bias), ctx.sums = ctx.sums, None
+        weight, gain = ctx.saved_tensors
+        need_weight, need_gain = ctx.needs_input_grad[1:3]
+        by_gain = None
+        if by_weight is not None:
+            if gain is None:
+                by_weight.mul_(grad_loss.to(by_weight.dtype))
+            else:
+                by_gain = _through_weight_norm(by_weight, grad_loss, weight, gain, ctx.norm)
+        for grad in (by_features, by_bias):
             if grad is not None:
                 grad.mul_(grad_loss.to(grad.dtype))
-        by_features, by_weight, by_bias = sums
-        weight, gain = ctx.saved_tensors
-        by_gain = None
-        if by_weight is not None and gain is not None:
-            by_gain = _through_weight_norm(by_weight, weight, gain, ctx.norm)
-        need_weight, need_gain = ctx.needs_input_grad[1:3]
         return (
             None if by_features is None else by_features.to(ctx.dtypes[0]),
             by_weight.to(ctx.dtypes[1]) if need_weight else None,
@@ -185,12 +191,24 @@ class _SlicedCrossEntropy(torch.autograd.Function):
         )
 
 
-def _through_weight_norm(grad: Tensor, direction: Tensor, gain: Tensor, norm: Tensor) -> Tensor:
-    """Turn the gradient of ``w = g v / |v|`` into that of v, in place; returns that of g (P, 1)."""
-    along = torch.linalg.vecdot(grad, direction.to(grad.dtype))[:, None] / norm
-    # g / |v| (dw - v (dw . v) / |v|^2): the part along v does not turn it
-    grad.addcmul_(direction, along / norm, value=-1).mul_(gain / norm)
-    return along
+def _through_weight_norm(
+    grad: Tensor, factor: Tensor, direction: Tensor, gain: Tensor, norm: Tensor
+) -> Tensor:
+    """Turn a gradient of ``w = g v / |v|`` into that of v, in place, times ``factor``.
+
+    In pieces that stay in the cache: whole, it would be four passes over two of the largest
+    tensors, and one more of their size.
+
+    Returns:
+        Gradient of g, (P, 1), times ``factor``.
+    """
+    along = []
+    pieces = (tensor.split(_PIECE) for tensor in (grad, direction, gain, norm))
+    for d, v, g, n in zip(*pieces, strict=True):
+        along.append(torch.linalg.vecdot(d, v.to(d.dtype))[:, None].div_(n))
+        # g / |v| (dw - v (dw . v) / |v|^2): the part along v does not turn it
+        d.addcmul_(v, along[-1] / n, value=-1).mul_(g / n * factor)
+    return torch.cat(along).mul_(factor)
 
 
 class _Gradients:
@@ -206,7 +224,8 @@ class _Gradients:
         self.slices = slices
         weight, options = slices.weight, dict(dtype=slices.total)
         self.features = torch.zeros_like(slices.features, **options) if need[0] else None
-        self.weight = torch.zeros_like(weight, **options) if need[1] or need[2] else None
+        self.weight = torch.empty_like(weight, **options) if need[1] or need[2] else None
+        self.started = False  # the weights' gradient is written, not added to, the first time
         self.bias = weight.new_zeros(len(weight), **options) if need[3] else None
 
     def add(self, begin: int, gradient: Tensor) -> None:
@@ -222,9 +241,12 @@ class _Gradients:
         if self.weight is not None:
             if half:
                 product = (gradient / peak).to(weight.dtype).T @ rows
-                self.weight.add_(product.to(self.weight.dtype).mul_(peak * inverse))
+                product = product.to(self.weight.dtype).mul_(peak * inverse)
+                self.weight.add_(product) if self.started else self.weight.copy_(product)
             else:
-                self.weight.addmm_(gradient.T, rows, alpha=inverse)
+                beta = 1 if self.started else 0
+                self.weight.addmm_(gradient.T, rows, beta=beta, alpha=inverse)
+            self.started = True
         if self.features is not None:
             if slices.scale is not None:
                 gradient.mul_(slices.scale)
@@ -235,6 +257,9 @@ class _Gradients:
                 torch.mm(gradient, weight, out=here).mul_(inverse)
 
     def sums(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Gradients of features, weights and bias; None where none is wanted."""
+        if self.weight is not None and not self.started:
+            self.weight.zero_()
         return self.features, self.weight, self.bias
 
 

@@ -10,8 +10,9 @@ from torch.nn import functional as F
 
 from s3pt_mm.memory.object_queue import ObjectQueue
 
-# Queue rows widened and multiplied at a time: bounds memory, does not change the result.
-_CHUNK = 16384
+# Queue rows widened and multiplied at a time, in blocks that one batched product takes: bounds
+# memory, does not change the result.
+_BLOCK, _BLOCKS = 1024, 8
 
 
 class Neighbours(NamedTuple):
@@ -64,14 +65,28 @@ def _nearest_in_queue(objects: Tensor, queue: ObjectQueue, view: int) -> Tensor:
     # The objects' own norms do not move a row's maximum.
     best = objects.new_full((len(objects),), -torch.inf)
     where = torch.zeros(len(objects), dtype=torch.int64, device=objects.device)
+    # One buffer for all chunks: fresh pages cost more than widening the numbers.
+    wide = objects.new_empty(min(_BLOCK * _BLOCKS, len(queue)), objects.shape[1])
     for begin, end in queue.spans():
-        for start in range(begin, end, _CHUNK):
-            stop = min(start + _CHUNK, end)
-            rows = queue.objects[view, start:stop].to(objects.dtype)
-            similarity = objects @ rows.T
-            similarity *= queue.inverse_norms[view, start:stop]
-            value, index = similarity.max(dim=1)
+        for start in range(begin, end, len(wide)):
+            stop = min(start + len(wide), end)
+            rows = wide[: stop - start].copy_(queue.objects[view, start:stop])
+            similarity = _products(objects, rows)
+            similarity *= queue.inverse_norms[view, start:stop].view(len(similarity), 1, -1)
+            value, index = similarity.max(dim=2)  # (blocks, n)
+            value, block = value.max(dim=0)
+            index = index.gather(0, block[None])[0] + block * similarity.shape[2]
             better = value > best
             best = torch.where(better, value, best)
             where = torch.where(better, index + start, where)
     return where
+
+
+def _products(objects: Tensor, rows: Tensor) -> Tensor:
+    """(n, d), (m, d) -> (b, n, m / b) products with b blocks of ``rows``, one where m is odd.
+
+    On CPUs a batch of blocks is nearly twice as fast as one product that a library splits itself.
+    """
+    blocks = _BLOCKS if len(rows) == _BLOCK * _BLOCKS and rows.device.type == 'cpu' else 1
+    batch = rows.view(blocks, -1, rows.shape[1]).transpose(1, 2)
+    return torch.bmm(objects.expand(blocks, -1, -1), batch)

@@ -17,13 +17,13 @@ def make(**options: object) -> ProjectionHead:
 
 @pytest.mark.parametrize('rows', [0, 1, 7, 8, 9, 23])
 def test_pieces_equal_the_whole(rows: int) -> None:
-    whole, pieces = make(), make(rows_at_a_time=8)
-    inputs = torch.randn(rows, 12)
+    whole, pieces = make().double(), make(rows_at_a_time=8).double()
+    inputs = torch.randn(rows, 12, dtype=torch.double)
     results = []
     for head in (whole, pieces):
         leaf = inputs.clone().requires_grad_()
         out = head(leaf)
-        (out * torch.arange(8.0)).sum().backward()
+        (out * torch.arange(8.0).double()).sum().backward()
         results.append([out, leaf.grad, *(p.grad for p in head.mlp.parameters())])
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b)
