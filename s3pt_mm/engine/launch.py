@@ -192,8 +192,9 @@ def train(runner: Runner) -> None:
             raise
         whole = newest_whole(Path(runner.work_dir))
         good = f'The last good checkpoint is {whole}' if whole else 'There is no checkpoint yet'
+        place = error.filename or f'to {runner.work_dir}'
         raise CheckpointError(
-            f'Writing {error.filename or f"to {runner.work_dir}"} failed: {error.strerror}. {good}. '
+            f'Writing {place} failed: {error.strerror}. {good}. '
             'Make room, then continue with --resume.'
         ) from error
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from mmengine import dist
-from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
@@ -29,6 +28,7 @@ from s3pt_mm.engine.checkpoint_files import (
     temporary_path,
     write_text_atomically,
 )
+from s3pt_mm.hooks.best_checkpoint import AtomicBestCheckpoint
 
 #: Key of a checkpoint under which everything lies that mmengine does not save.
 STATE_KEY = 'exact_resume'
@@ -37,7 +37,7 @@ _NOTHING, _SAVE, _SAVE_AND_EXIT = 0, 1, 2
 
 
 @HOOKS.register_module()
-class SafeCheckpointHook(CheckpointHook):
+class SafeCheckpointHook(AtomicBestCheckpoint):
     """mmengine's ``CheckpointHook`` with promises; needs ``ExactEpochTrainLoop`` or
     ``ExactIterTrainLoop``.
 
@@ -268,37 +268,8 @@ class SafeCheckpointHook(CheckpointHook):
             'Make room, then continue with --resume.'
         )
 
-    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
-        # Called by mmengine after a new best score only, to store the score. The validation is
-        # over.
-        runner = runner._runner  # of the _AtomicRunner below
-        runner.train_loop.validation_pending = False
+    def _save_at_validation(self, runner: Runner) -> None:
         self._save(runner, self._file_name(runner))
-
-    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
-        """As mmengine's, but atomic, and the previous best goes after the new one is safe."""
-        if not self.save_best or not hasattr(runner._train_loop, 'resume_state'):
-            return
-        before = self._best_paths()
-        # With no previous best to remove, mmengine removes nothing.
-        self._set_best_paths(dict.fromkeys(before))
-        super()._save_best_checkpoint(_AtomicRunner(runner, self), metrics)
-        after = {key: path or before.get(key) for key, path in self._best_paths().items()}
-        self._set_best_paths(after)
-        if dist.is_main_process():
-            for outdated in set(before.values()) - set(after.values()) - {None}:
-                remove(Path(outdated))
-
-    def _best_paths(self) -> dict[str, str | None]:
-        if len(self.key_indicators) == 1:
-            return {'': self.best_ckpt_path}
-        return dict(self.best_ckpt_path_dict)
-
-    def _set_best_paths(self, paths: dict[str, str | None]) -> None:
-        if len(self.key_indicators) == 1:
-            self.best_ckpt_path = paths['']
-        else:
-            self.best_ckpt_path_dict = dict(paths)
 
     def _templates(self) -> set[str]:
         return {self.filename_tmpl, 'epoch_{}.pth', 'iter_{}.pth'}
@@ -347,19 +318,3 @@ class SafeCheckpointHook(CheckpointHook):
         runner.logger.info(f'Leaving after {name}; continue from {self.last_ckpt} with --resume.')
         runner.visualizer.close()
         raise SystemExit(128 + (self._received or signal.SIGTERM))
-
-
-class _AtomicRunner:
-    """The runner as mmengine's best-checkpoint code sees it: its saves go through temporary
-    files."""
-
-    def __init__(self, runner: Runner, hook: SafeCheckpointHook) -> None:
-        self._runner = runner
-        self._hook = hook
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._runner, name)
-
-    def save_checkpoint(self, out_dir: str, filename: str, **kwargs: Any) -> None:
-        kwargs = {k: v for k, v in kwargs.items() if k not in ('file_client_args', 'backend_args')}
-        self._hook._save_atomically(self._runner, filename, **kwargs)

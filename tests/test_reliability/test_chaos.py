@@ -1,16 +1,22 @@
-"""SIGKILL at bad moments: the final checkpoint is the uninterrupted run's."""
+"""SIGKILL at bad moments: the final checkpoint is the uninterrupted run's.
+
+``S3PT_CHAOS_KILLS=20`` kills every run so often; CI kills less.
+"""
 
 import multiprocessing
+import os
 
 import pytest
 
 from s3pt_mm.engine.chaos import torment
 from s3pt_mm.engine.compare_checkpoints import compare_checkpoints
+from tests.test_reliability.method_runs import small_config
 from tests.test_reliability.tiny_run import last_checkpoint, tiny_config, train
 
+KILLS = os.environ.get('S3PT_CHAOS_KILLS')
 CONTEXT = multiprocessing.get_context('forkserver')
 CONTEXT.set_forkserver_preload(
-    ['tests.test_reliability.rank_training', 'tests.test_reliability.tiny_run']
+    ['tests.test_reliability.rank_training', 'tests.test_reliability.method_runs']
 )
 SAVE_OFTEN = {
     'default_hooks.checkpoint': {'by_epoch': False, 'interval': 1, 'max_keep_ckpts': 2},
@@ -19,15 +25,26 @@ SAVE_OFTEN = {
 }
 
 
+SAVE_METHODS_OFTEN = {
+    'default_hooks.checkpoint': {'by_epoch': False, 'interval': 1, 'max_keep_ckpts': 2},
+    'train_cfg.max_epochs': 4 + int(KILLS or 4),  # of three iterations
+    'optim_wrapper.accumulative_counts': 2,
+}
+
+
 def resume(folder):
     train(tiny_config(folder, resume=True, **SAVE_OFTEN))
+
+
+def resume_method(name, root, folder):
+    train(small_config(name, root, folder, resume=True, **SAVE_METHODS_OFTEN))
 
 
 class Forked:
     """A run in a process forked from the server, which has imported everything."""
 
-    def __init__(self, folder):
-        self._process = CONTEXT.Process(target=resume, args=(folder,), daemon=True)
+    def __init__(self, function, *args):
+        self._process = CONTEXT.Process(target=function, args=args, daemon=True)
         self._process.start()
 
     def poll(self):
@@ -38,15 +55,35 @@ class Forked:
         self._process.join()
 
 
-def test_eight_kills_change_no_bit(tmp_path):
+def test_kills_change_no_bit(tmp_path):
     assert train(tiny_config(tmp_path / 'straight', **SAVE_OFTEN))
     folder = tmp_path / 'chaos'
     folder.mkdir()
-    kills = list(torment(lambda: Forked(folder), folder, kills=8, seed=1, patience=60))
-    assert len(kills) == 8
+    wanted = int(KILLS or 8)
+    launch = lambda: Forked(resume, folder)
+    kills = list(torment(launch, folder, kills=wanted, seed=1, patience=240))
+    assert len(kills) == wanted
     assert sum(k.saves for k in kills) >= 5
     assert any(k.caught_saving for k in kills), 'no kill hit the writing of a checkpoint'
     resume(folder)
+    files = [last_checkpoint(tmp_path / name) for name in ('straight', 'chaos')]
+    assert compare_checkpoints(*files) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('method', ['dino', 'cribo', 's3pt'])
+def test_kills_of_a_shipped_method_change_no_bit(tmp_path, toydrive, method):
+    name = f'toydrive/{method}_vitt16.py'
+    assert train(small_config(name, toydrive, tmp_path / 'straight', **SAVE_METHODS_OFTEN))
+    folder = tmp_path / 'chaos'
+    folder.mkdir()
+    wanted = int(KILLS or 4)
+    launch = lambda: Forked(resume_method, name, toydrive, folder)
+    kills = list(torment(launch, folder, kills=wanted, seed=2, patience=240))
+    caught = sum(kill.caught_saving for kill in kills)
+    print(f'{method}: {len(kills)} kills, {caught} of them left a half-written checkpoint')
+    assert len(kills) == wanted
+    resume_method(name, toydrive, folder)
     files = [last_checkpoint(tmp_path / name) for name in ('straight', 'chaos')]
     assert compare_checkpoints(*files) == []
 
