@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.runner.checkpoint import CheckpointLoader
 
+from s3pt_mm import compat
 from s3pt_mm.checkpoints import UnsafeCheckpointError, load_checkpoint_file, write_weights
 
 
@@ -35,6 +37,16 @@ def test_malicious_checkpoint_runs_nothing(new_format, tmp_path) -> None:
     assert not victim.exists()
     pickle.loads(pickle.dumps(_Attack(victim)))
     assert victim.exists()
+
+
+def test_resuming_and_pretrained_weights_run_nothing(tmp_path) -> None:
+    """``load_from``, ``--resume`` and ``init_cfg`` go through mmengine's loader."""
+    compat.apply()
+    victim, path = tmp_path / 'victim', tmp_path / 'evil.pth'
+    torch.save(dict(state_dict=dict(w=torch.ones(2)), meta=_Attack(victim)), path)
+    with pytest.raises(pickle.UnpicklingError, match=r'(posix|os)\.system'):
+        CheckpointLoader.load_checkpoint(str(path), map_location='cpu')
+    assert not victim.exists()
 
 
 def test_bare_pickle_runs_nothing(tmp_path) -> None:

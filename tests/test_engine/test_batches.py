@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from s3pt_mm.engine import batches as batches_module
 from s3pt_mm.engine.batches import keyed_batches
@@ -22,6 +23,12 @@ from s3pt_mm.engine.random_state import (
 
 def draw():
     return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+
+@pytest.fixture
+def _impatient(monkeypatch):
+    """Torch looks after silent workers every 5 s, by a default argument; here every half."""
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, '__defaults__', (0.5,))
 
 
 class Drawing(Dataset):
@@ -95,6 +102,7 @@ def test_start_gives_the_rest_of_the_epoch():
     assert [index for index, _ in whole] == list(range(10))
 
 
+@pytest.mark.usefixtures('_impatient')
 @pytest.mark.parametrize('persistent', [False, True])
 def test_a_killed_worker_is_replaced_and_the_data_do_not_change(tmp_path, persistent, monkeypatch):
     said = []
@@ -109,6 +117,7 @@ def test_a_killed_worker_is_replaced_and_the_data_do_not_change(tmp_path, persis
         assert len(all_batches(lame)) == 10
 
 
+@pytest.mark.usefixtures('_impatient')
 def test_workers_that_keep_dying_end_the_run():
     with pytest.raises(RuntimeError, match='died 1 times since batch 0.*num_workers'):
         all_batches(loader(AlwaysDying(), 1), max_worker_restarts=0)
