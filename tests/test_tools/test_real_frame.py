@@ -8,7 +8,31 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+
+
+def run_tool(repository: Path, *command: object) -> None:
+    command = [sys.executable, *map(str, command)]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=850)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+def read_log(work_dir: Path) -> tuple[list[dict], str]:
+    """Lines of the JSON log that have a loss, and the text log."""
+    (log,) = work_dir.glob('*/vis_data/scalars.json')
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    return [line for line in lines if 'loss' in line], next(work_dir.glob('*/*.log')).read_text()
+
+
+SMALL = (
+    'train_dataloader.batch_size=2',
+    'train_dataloader.num_workers=0',
+    'train_dataloader.persistent_workers=False',
+    'train_cfg.max_epochs=1',
+    'default_hooks.logger.interval=1',
+)
 
 
 @pytest.mark.slow
@@ -16,38 +40,41 @@ import pytest
 def test_trains_on_the_real_frame(
     method: str, one_frame: Path, repository: Path, tmp_path: Path
 ) -> None:
-    def tool(*command: object) -> None:
-        command = [sys.executable, *map(str, command)]
-        done = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=850)
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-
-    tool(
-        'tools/create_data.py',
-        'nuscenes',
-        '--root',
-        one_frame,
-        '--version',
-        'v1.0-mini',
-        '--out-dir',
-        tmp_path,
+    run_tool(
+        repository,
+        *('tools/create_data.py', 'nuscenes', '--root', one_frame),
+        *('--version', 'v1.0-mini', '--out-dir', tmp_path),
     )
-    tool(
+    run_tool(
+        repository,
         *('tools/train.py', f'configs/{method}/vits16_nuscenes.py', '--work-dir', tmp_path / 'run'),
-        '--cfg-options',
-        'train_dataloader.batch_size=2',
-        'train_dataloader.num_workers=0',
-        'train_dataloader.persistent_workers=False',
-        f'train_dataloader.dataset.data_root={one_frame}',
+        *('--cfg-options', *SMALL, f'train_dataloader.dataset.data_root={one_frame}'),
         f'train_dataloader.dataset.ann_file={tmp_path}/nuscenes_infos_train.pkl',
-        'train_cfg.max_epochs=1',
-        'default_hooks.logger.interval=1',
     )
-    (log,) = (tmp_path / 'run').glob('*/vis_data/scalars.json')
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
-    losses = [line['loss'] for line in lines if 'loss' in line]
-    assert len(losses) == 3  # six cameras, two a step
-    assert all(math.isfinite(loss) for loss in losses)
-    text = next((tmp_path / 'run').glob('*/*.log')).read_text()
+    lines, text = read_log(tmp_path / 'run')
+    assert len(lines) == 3  # six cameras, two a step
+    assert all(math.isfinite(line['loss']) for line in lines)
     assert 'no LiDAR depth' not in text
     if method != 'dino':
-        assert all(line['objects_per_image'] > 0 for line in lines if 'loss' in line)
+        assert all(line['objects_per_image'] > 0 for line in lines)
+    # TensorBoard has what the JSON log has.
+    assert list((tmp_path / 'run').glob('*/vis_data/events.out.tfevents.*'))
+
+
+@pytest.mark.slow
+def test_any_folder_of_images_trains_without_lidar(repository: Path, tmp_path: Path) -> None:
+    folder = tmp_path / 'photos' / 'monday'
+    folder.mkdir(parents=True)
+    for seed in range(4):
+        pixels = np.random.default_rng(seed).integers(0, 256, (30, 40, 3), np.uint8)
+        Image.fromarray(pixels).resize((640, 480)).save(folder / f'{seed}.jpg')
+    run_tool(
+        repository,
+        *('tools/train.py', 'configs/s3pt/vits16_image_folder.py', '--work-dir', tmp_path / 'run'),
+        *('--cfg-options', *SMALL, f'train_dataloader.dataset.data_root={folder.parent}'),
+        # A smaller network: the run is the documented one, its size is the other test's business.
+        *('model.head.num_prototypes=512', 'model.queue_images=8'),
+    )
+    lines, text = read_log(tmp_path / 'run')
+    assert len(lines) == 2 and all(math.isfinite(line['loss']) for line in lines)
+    assert text.count('holds no LiDAR depth') == 1
