@@ -79,7 +79,7 @@ def skip_multimodal_models() -> None:
 
 
 def use_huge_pages() -> None:
-    """Ask torch's CPU allocator for 2 MB pages; read at its first allocation, so this comes early."""
+    """Ask torch's CPU allocator for 2 MB pages, before its first allocation."""
     os.environ.setdefault('THP_MEM_ALLOC_ENABLE', '1')
 
 
@@ -223,7 +223,7 @@ STEPS: tuple[Step, ...] = (
     ),
     Step(
         'leave_mmdet_unloaded',
-        'mmpretrain 1.2.0 imports mmdet for one optional layer (ResLayerExtraNorm), and mmdet 3.2.0 '
+        'mmpretrain 1.2.0 imports mmdet for one optional layer (ResLayerExtraNorm), and mmdet 3.2 '
         'its tracking, scikit-learn, pandas, transformers and with it torch._dynamo: 0.31 GB and '
         'seconds in every process of a pre-training run that uses none of it',
         'mmpretrain or mmdet import their extras lazily',

@@ -40,7 +40,7 @@ def gather_ragged(tensor: Tensor) -> tuple[Tensor, list[int]]:
     padded = tensor.new_zeros((max(sizes), *tensor.shape[1:]))
     padded[: len(tensor)] = tensor
     parts = dist.all_gather(padded)
-    return torch.cat([part[:size] for part, size in zip(parts, sizes)]), sizes
+    return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=False)]), sizes
 
 
 def global_value(local: Tensor) -> Tensor:

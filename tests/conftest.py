@@ -1,4 +1,4 @@
-"""Fixtures of the whole suite: compatibility steps, seeds, where golden numbers and real data lie."""
+"""Fixtures of the whole suite: compatibility steps, seeds, places of golden numbers and data."""
 
 from __future__ import annotations
 

@@ -59,7 +59,8 @@ def test_pretraining_leaves_mmdet_alone_and_mmdet_works_afterwards(first: str) -
         'loaded = "mmdet.models" in sys.modules; extra = m.ResLayerExtraNorm is not None; '
         'import mmdet.models; print(loaded, extra)'
     )
-    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True)
+    command = [sys.executable, '-W', 'ignore', '-c', code]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     wanted = bool(first)
     assert done.stdout.split() == [str(wanted)] * 2

@@ -116,8 +116,9 @@ class CrIBo(TeacherStudent):
     def _tell_missing_depth(self, has_depth: Tensor | None) -> None:
         if not self._depth_checked and (has_depth is None or not has_depth.any()):
             print_log(
-                f'{type(self).__name__}: depth_weight={self.depth_weight}, but the first batch holds '
-                'no LiDAR depth: clustering goes on without that term wherever depth is absent.',
+                f'{type(self).__name__}: depth_weight={self.depth_weight}, but the first '
+                'batch holds no LiDAR depth: clustering goes on without that term wherever depth '
+                'is absent.',
                 logger='current',
             )
         self._depth_checked = True
@@ -176,7 +177,7 @@ class CrIBo(TeacherStudent):
     def find_neighbours(
         self, own: Tensor, everybody: Tensor, offset: int
     ) -> tuple[Neighbours, Neighbours]:
-        """Cycle-consistent neighbours of view 1's and view 2's objects, before this batch is pushed.
+        """Cycle-consistent neighbours of both views' objects, before this batch is pushed.
 
         Before ``cross_image_from_epoch`` nothing is searched and nothing is consistent.
         """

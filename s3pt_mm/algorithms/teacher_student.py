@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Iterator
+from collections.abc import Iterator
 
 import torch
 from mmengine.model import BaseModel, ModuleDict
@@ -80,6 +80,7 @@ class TeacherStudent(BaseSelfSupervisor):
 
     @property
     def with_neck(self) -> bool:
+        """No neck: mmpretrain asks."""
         return False
 
     def init_weights(self) -> None:
@@ -88,18 +89,19 @@ class TeacherStudent(BaseSelfSupervisor):
         self.teacher.load_state_dict(self.student.state_dict())
 
     def train(self, mode: bool = True) -> TeacherStudent:
+        """Student as told; the teacher stays in eval mode."""
         super().train(mode)
         self.teacher.eval()
         return self
 
     def pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
         """(student, teacher) parameters in the same order: who is followed by whom."""
-        yield from zip(self.student.parameters(), self.teacher.parameters())
+        yield from zip(self.student.parameters(), self.teacher.parameters(), strict=False)
 
     @torch.no_grad()
     def update_teacher(self, momentum: float) -> None:
         """``teacher <- momentum * teacher + (1 - momentum) * student``, in place, all at once."""
-        students, teachers = zip(*self.pairs())
+        students, teachers = zip(*self.pairs(), strict=False)
         torch._foreach_lerp_(list(teachers), list(students), 1 - momentum)
 
     def encode(self, network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def synthetic_batch(
     model: nn.Module, batch: int, num_crops: int, local_size: int, size: int, device: torch.device
 ) -> tuple[list[Tensor], list]:
-    """Crops of structured noise with two overlapping views' geometry and depth on half the tokens."""
+    """Structured noise: two overlapping views with geometry, depth on half the tokens."""
     from mmpretrain.structures import DataSample
 
     patch = model.student['backbone'].patch_embed.projection.kernel_size[0]
@@ -156,6 +156,7 @@ class TrainingStep:
             watch.wrap(model.queue, 'push', 'memory update')
 
     def __call__(self, amp: torch.dtype | None = None) -> dict[str, Tensor]:
+        """One step; returns its losses and figures, detached."""
         watch = self.watch
         with (
             watch.measure('heads and losses'),
@@ -205,7 +206,9 @@ def matrix_speed(device: torch.device, dtype: torch.dtype, size: int = 2048) -> 
     return 2 * size**3 / best
 
 
-def counted_operations(step: TrainingStep, losses: dict[str, Tensor], batch: int) -> dict[str, float]:
+def counted_operations(
+    step: TrainingStep, losses: dict[str, Tensor], batch: int
+) -> dict[str, float]:
     """Operations of prototype products and of the queue's search for this batch.
 
     A product of n rows with P prototypes of width D takes 2 n P D operations; the student's needs
@@ -271,7 +274,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         counted=seconds,
         matrix_gflops=flops / 1e9,
         floor=statistics.median(floors),
-        step_over_floor=statistics.median(row['step'] / f for row, f in zip(rows, floors)),
+        step_over_floor=statistics.median(
+            row['step'] / f for row, f in zip(rows, floors, strict=True)
+        ),
         images_per_second=args.batch / medians['step'],
         bookkeeping_share=max(extra - seconds.get('queue search', 0), 0) / medians['step'],
         peak_gb=peak,

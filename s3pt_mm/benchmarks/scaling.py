@@ -1,8 +1,8 @@
 """How a pre-training step grows: with images, with clusters, with objects.
 
 ``python tools/benchmark.py scaling configs/s3pt/vits16_nuscenes.py`` prints three ratios of one
-run: memory of heads and losses at four times the objects, seconds of a step at four times the images,
-seconds of the clustering at twice the clusters.
+run: memory of heads and losses at four times the objects, seconds of a step at four times the
+images, seconds of the clustering at twice the clusters.
 """
 
 from __future__ import annotations

@@ -50,6 +50,7 @@ class PillowBlur:
         self.sigma = sigma
 
     def __call__(self, image: Image.Image) -> Image.Image:
+        """Blur one image."""
         return image.filter(ImageFilter.GaussianBlur(random.uniform(*self.sigma)))
 
 

@@ -35,6 +35,7 @@ class ImageFolderDataset(PretrainDataset):
         super().__init__(ann_file='', data_root=osp.expanduser(data_root), data_prefix={}, **kwargs)
 
     def load_data_list(self) -> list[dict]:
+        """Items of the data set, paths and numbers only."""
         if not osp.isdir(self.data_root):
             raise DataError(
                 self.data_root, 'no such folder', 'Set train_dataloader.dataset.data_root'

@@ -70,6 +70,7 @@ class NuScenesImages(PretrainDataset):
         )
 
     def load_data_list(self) -> list[dict]:
+        """Items of the data set, paths and numbers only."""
         infos = load_info_file(self.ann_file)
         for key, value in infos['metainfo'].items():
             self._metainfo.setdefault(key, value)
@@ -144,6 +145,7 @@ class NuScenesImages(PretrainDataset):
         return item
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
+        """One item, with what its pipeline needs."""
         item = super().get_data_info(idx)
         path = item['img_path']
         if 'cam2img' in item:

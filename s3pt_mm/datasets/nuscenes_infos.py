@@ -374,7 +374,7 @@ def create_infos(
         built = dict(
             zip(
                 (scene['token'] for scene in scenes),
-                track(results, description='scenes', total=len(tasks)),
+                track(results, description='scenes', total=len(tasks)), strict=False,
             )
         )
     finally:

@@ -57,6 +57,7 @@ class PretrainDataset(BaseDataset):
         )
 
     def full_init(self) -> None:
+        """Load the list and check it."""
         if self._fully_initialized:
             return
         collecting = gc.isenabled()
@@ -88,6 +89,7 @@ class PretrainDataset(BaseDataset):
         return np.frombuffer(data, dtype=np.uint8), ends
 
     def filter_data(self) -> list[dict]:
+        """Apply the options that choose images."""
         if not self.data_list:
             raise DataError(
                 self.ann_file or self.data_root or '(dataset)',

@@ -27,6 +27,7 @@ class BatchStatNorm(nn.Module):
         self.eps = eps
 
     def forward(self, rows: Tensor) -> Tensor:
+        """(n, d) rows -> normalised rows."""
         if len(rows) == 0:
             return rows
         variance, mean = torch.var_mean(rows.float(), dim=0, correction=0)

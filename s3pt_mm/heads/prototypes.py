@@ -77,4 +77,6 @@ class Prototypes(nn.Module):
         return PrototypeLogits(features, weight, temperature, self.bias(temperature), gain, norm)
 
     def extra_repr(self) -> str:
-        return f'{self.num_prototypes}, {self.dimension}, kind={self.kind!r}, unit_norm={self.unit_norm}'
+        """Settings, for printing."""
+        size = f'{self.num_prototypes}, {self.dimension}'
+        return f'{size}, kind={self.kind!r}, unit_norm={self.unit_norm}'

@@ -76,6 +76,7 @@ class KnnProbeHook(Hook):
         self._images: tuple[LabelledImages, LabelledImages] | None = None
 
     def before_train(self, runner: Runner) -> None:
+        """Prepare for the run."""
         self._file = Path(runner.work_dir) / 'knn_probe.json'
         if runner.iter and self._file.is_file():
             # Probes after the checkpoint that this run resumes from will be made again.
@@ -85,6 +86,7 @@ class KnnProbeHook(Hook):
             self.probe(runner)
 
     def after_train_epoch(self, runner: Runner) -> None:
+        """See the class."""
         # The hook is called before the loop counts the epoch.
         if (runner.epoch + 1) % self.interval == 0 or runner.epoch + 1 == runner.max_epochs:
             self.probe(runner)

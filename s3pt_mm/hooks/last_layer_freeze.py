@@ -32,6 +32,7 @@ class LastLayerFreezeHook(Hook):
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
+        """See the class."""
         frozen = runner.epoch < self.epochs or runner.iter < self.iterations
         for layer in unwrap(runner.model).student['head'].prototype_layers():
             layer.frozen = frozen

@@ -18,7 +18,7 @@ def unwrap(model: nn.Module) -> nn.Module:
 class MethodScheduleHook(Hook):
     """Moves attributes of the algorithm linearly over its first epochs, as DINO's schedule does.
 
-    Epoch e has ``start + (end - start) * e / (epochs - 1)`` until ``epochs - 1`` and ``end`` afterwards. It
+    Epoch e has ``start + (end - start) * e / (epochs - 1)`` until ``epochs - 1``, then ``end``. It
     also tells the model its epoch. Values follow from the epoch alone: nothing to save or resume.
 
     Args:
@@ -45,6 +45,7 @@ class MethodScheduleHook(Hook):
         return start + (end - start) * share
 
     def before_train(self, runner: Runner) -> None:
+        """Prepare for the run."""
         model = unwrap(runner.model)
         for name in (*self.linear, 'epoch'):
             if not hasattr(model, name):
@@ -53,6 +54,7 @@ class MethodScheduleHook(Hook):
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
+        """See the class."""
         # Every iteration, not every epoch: a run may resume in the middle of one.
         model = unwrap(runner.model)
         model.epoch = runner.epoch

@@ -15,7 +15,7 @@ from s3pt_mm.hooks.method_schedule import unwrap
 class TeacherUpdateHook(Hook):
     """Exponential moving average with a momentum that rises on a cosine, every iteration.
 
-    ``m(t) = end - (end - start) * (1 + cos(pi t / T)) / 2``, T the run's iterations (DINO: 0.996 -> 1).
+    ``m(t) = end - (end - start) * (1 + cos(pi t / T)) / 2``, T the run's length (DINO: 0.996 -> 1).
     ``m`` is the teacher's share, not 1 - m as in mmpretrain's ``CosineEMA``. With gradient
     accumulation the teacher moves only when the optimiser did.
 
@@ -45,6 +45,7 @@ class TeacherUpdateHook(Hook):
         data_batch: dict | None = None,
         outputs: dict | None = None,
     ) -> None:
+        """See the class."""
         momentum = self.momentum(runner.iter, runner.max_iters)
         runner.message_hub.update_scalar('train/teacher_momentum', momentum)
         if runner.optim_wrapper.should_update():

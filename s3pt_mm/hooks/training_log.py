@@ -17,6 +17,7 @@ class TrainingLogHook(Hook):
     priority = 'NORMAL'
 
     def before_train(self, runner: Runner) -> None:
+        """Prepare for the run."""
         self._last = time.perf_counter()
 
     def after_train_iter(
@@ -26,6 +27,7 @@ class TrainingLogHook(Hook):
         data_batch: dict | None = None,
         outputs: dict | None = None,
     ) -> None:
+        """See the class."""
         now = time.perf_counter()
         images = len(data_batch['data_samples']) * get_world_size()
         runner.message_hub.update_scalar(

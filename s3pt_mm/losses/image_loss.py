@@ -30,7 +30,8 @@ def image_target(teacher: Tensor, *, num_crops: int, global_batch: int, ranks: i
     rows = len(teacher)
     if num_crops < 2 or rows % 2:
         raise ValueError(
-            f'need two global views and at least 2 crops, got {rows} teacher rows, {num_crops} crops'
+            'need two global views and at least 2 crops, '
+            f'got {rows} teacher rows, {num_crops} crops'
         )
     batch, device = rows // 2, teacher.device
     crop, view = torch.meshgrid(torch.arange(num_crops), torch.arange(2), indexing='ij')

@@ -30,7 +30,8 @@ def cross_view_target(
         log_probability_sum: Filled as a by-product (:class:`Target`).
 
     Returns:
-        A target whose weighted sum is the mean of the two directions, each averaged over its objects.
+        A target whose weighted sum is the mean of the two directions, each averaged over its
+        objects.
     """
     features = teacher.features
     other_view = replace(teacher, features=features.roll(len(features) // 2, dims=0))
@@ -73,7 +74,7 @@ def cross_image_target(
     coefficients = torch.cat(
         [
             _constant(rows, ranks / (2 * max(count, 1)), teacher)
-            for rows, count in zip((first, second), global_counts)
+            for rows, count in zip((first, second), global_counts, strict=False)
         ]
     )
     return Target(teacher, torch.cat([first, second]), coefficients, center=center)

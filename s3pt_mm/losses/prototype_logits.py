@@ -42,6 +42,7 @@ class PrototypeLogits:
 
     @property
     def num_prototypes(self) -> int:
+        """P."""
         return len(self.weight)
 
     @torch.no_grad()

@@ -9,8 +9,9 @@ slice has the size of the parameters' own gradients.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -49,10 +50,12 @@ class Target:
 
     @property
     def num_rows(self) -> int:
+        """Number of teacher rows."""
         return len(self.teacher.features if self.factored else self.teacher)
 
     @property
     def factored(self) -> bool:
+        """Whether the teacher is given as logits in factored form."""
         return isinstance(self.teacher, PrototypeLogits)
 
 
@@ -101,7 +104,8 @@ def sliced_cross_entropy(
         lengths = [len(target.student_rows), len(target.coefficients), pairs]
         if len(set(lengths)) != 1:
             raise ValueError(
-                f'target {number}: student_rows, coefficients and teacher rows differ in length: {lengths}'
+                f'target {number}: student_rows, coefficients and teacher rows differ in '
+                f'length: {lengths}'
             )
     return CrossEntropy(
         *_SlicedCrossEntropy.apply(

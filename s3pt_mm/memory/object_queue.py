@@ -15,8 +15,8 @@ class ObjectQueue(nn.Module):
     image leaves when Q newer images are in. The queue starts empty: what is read is what was
     pushed (the reference starts from random vectors).
 
-    Memory: ``2 * Q * K * d`` elements plus ``2 * Q * K`` float32 norms, in every checkpoint too: at S3PT's
-    2,500 images, 128 clusters and 384 channels 0.49 GB in float16, 0.98 GB in float32.
+    Memory: ``2 * Q * K * d`` elements plus ``2 * Q * K`` float32 norms, in every checkpoint too: at
+    S3PT's 2,500 images, 128 clusters and 384 channels 0.49 GB in float16, 0.98 GB in float32.
 
     Args:
         num_images: Q.
@@ -56,6 +56,7 @@ class ObjectQueue(nn.Module):
 
     @property
     def capacity(self) -> int:
+        """Objects of one view that fit."""
         return self.objects.shape[1]
 
     def __len__(self) -> int:

@@ -52,6 +52,7 @@ class PretrainOptimConstructor(DefaultOptimWrapperConstructor):
             )
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
+        """Optimiser wrapper of a model."""
         # The base class builds groups only where paramwise_cfg is not empty.
         self.paramwise_cfg = {'clip': 'global', **self.paramwise_cfg}
         wrapper = super().__call__(model)
@@ -60,6 +61,7 @@ class PretrainOptimConstructor(DefaultOptimWrapperConstructor):
         return wrapper
 
     def add_params(self, params: list[dict], module: nn.Module, **kwargs) -> None:
+        """Put the parameters of a module into their groups."""
         decayed, free = [], []
         for parameter in module.parameters():
             if parameter.requires_grad:

@@ -13,7 +13,7 @@ from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-from s3pt_mm.algorithms import S3PT, CrIBo, DINO, TeacherStudent
+from s3pt_mm.algorithms import DINO, S3PT, CrIBo, TeacherStudent
 
 B, SIZE, PATCH = 3, 48, 16
 N = (SIZE // PATCH) ** 2
@@ -91,7 +91,7 @@ def test_teacher_stays_in_eval_mode_and_follows() -> None:
             parameter.add_(1.0)
     before = [p.clone() for p in model.teacher.parameters()]
     model.update_teacher(0.75)
-    for old, (student, teacher) in zip(before, model.pairs()):
+    for old, (student, teacher) in zip(before, model.pairs(), strict=False):
         torch.testing.assert_close(teacher, 0.75 * old + 0.25 * student)
 
 
@@ -99,7 +99,7 @@ def test_init_weights_starts_the_teacher_as_a_copy() -> None:
     model = make(CrIBo)
     model.init_weights()
     for (name, a), b in zip(
-        model.student.state_dict().items(), model.teacher.state_dict().values()
+        model.student.state_dict().items(), model.teacher.state_dict().values(), strict=False
     ):
         assert torch.equal(a, b), name
 
@@ -173,7 +173,7 @@ def test_frozen_prototypes_do_not_move() -> None:
     optimizer = torch.optim.AdamW(model.student.parameters(), lr=1.0, weight_decay=1.0)
     total(run_loss(model, batch())).backward()
     optimizer.step()
-    for layer, old in zip(layers, before):
+    for layer, old in zip(layers, before, strict=False):
         assert layer.weight_v.grad is None and layer.weight_g.grad is None
         assert torch.equal(layer.weight_v, old)
 

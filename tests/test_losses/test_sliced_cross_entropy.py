@@ -77,7 +77,7 @@ def test_value_and_gradient_equal_the_plain_form(n: int, slice_rows: int, gain: 
     fast = torch.autograd.grad(3 * result.loss, leaves)
     wanted = plain(student, targets)
     torch.testing.assert_close(result.terms, wanted.detach(), rtol=1e-5, atol=1e-5)
-    for a, b in zip(fast, torch.autograd.grad(3 * wanted.sum(), leaves)):
+    for a, b in zip(fast, torch.autograd.grad(3 * wanted.sum(), leaves), strict=False):
         # float32 against float32: to 1e-5 of the gradient's own scale
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5 * max(1.0, float(b.abs().max())))
 
@@ -92,7 +92,7 @@ def test_autocast_stays_close(gain: bool) -> None:
         result = sliced_cross_entropy(student, targets)
     assert result.loss.dtype == torch.float32
     torch.testing.assert_close(result.loss, wanted.loss, rtol=0.02, atol=0.02)
-    for a, b in zip(torch.autograd.grad(result.loss, leaves), exact):
+    for a, b in zip(torch.autograd.grad(result.loss, leaves), exact, strict=False):
         assert torch.nn.functional.cosine_similarity(a.flatten(), b.flatten(), dim=0) > 0.99
 
 
@@ -107,7 +107,7 @@ def test_no_rows_is_zero_with_zero_gradient() -> None:
 
 
 def test_weight_normalised_prototypes_turn_and_stay_finite() -> None:
-    """A held gain gets no gradient, the direction's is orthogonal to it, and a zero row is legal."""
+    """A held gain gets no gradient, the direction's is orthogonal to it, a zero row is legal."""
     weight = torch.randn(P, D)
     weight[3] = 0
     weight.requires_grad_()

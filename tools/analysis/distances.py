@@ -20,7 +20,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('infos', nargs='+', help='info files; their objects are taken together')
-    parser.add_argument('--out', required=True, help='path without ending: .pdf, .png, .md ... follow')
+    parser.add_argument('--out', required=True, help='path without ending, e.g. out/fig2')
     parser.add_argument('--cap', type=float, default=65.0, help='metres; default 65')
     parser.add_argument(
         '--valid-only', action='store_true', help='leave out objects without LiDAR and radar points'

@@ -92,6 +92,7 @@ class LoadImage(BaseTransform):
     """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """See the class."""
         path = results['img_path']
         try:
             with open(path, 'rb') as file:

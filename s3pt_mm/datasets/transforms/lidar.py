@@ -73,6 +73,7 @@ class LoadLidar(BaseTransform):
         self.border = border
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """See the class."""
         lidar = results.get('lidar_points')
         if lidar is None:
             return results

@@ -31,6 +31,7 @@ class PackViews(PackInputs):
         )
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """See the class."""
         for key in FIELDS:
             if key in results:
                 results[key] = torch.from_numpy(np.asarray(results[key]))

@@ -26,6 +26,7 @@ class SeedFromIndex(BaseTransform):
     """
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """See the class."""
         index = results['sample_idx']
         if hasattr(index, 'seed') and hasattr(index, 'epoch'):
             key = np.random.SeedSequence((int(index.seed), int(index.epoch), int(index)))

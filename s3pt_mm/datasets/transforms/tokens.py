@@ -34,12 +34,13 @@ class TokenGeometry(BaseTransform):
         self.depth = depth
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """See the class."""
         points = results.get('lidar_uvd')
         if points is None:
             points = np.zeros((0, 3), dtype=np.float32)
         xys, depths, masks = [], [], []
         for view, box, flip in zip(
-            results['img'][:NUM_GLOBAL], results['view_boxes'], results['view_flips']
+            results['img'][:NUM_GLOBAL], results['view_boxes'], results['view_flips'], strict=False
         ):
             grid = {'size': view.shape[0], 'patch_size': self.patch_size}
             xys.append(token_positions(box, flip, **grid))

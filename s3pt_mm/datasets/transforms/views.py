@@ -148,7 +148,7 @@ class MultiCropViews(BaseTransform):
         self.photometric: list[Photometric] = [
             *(
                 Photometric(**shared, blur_prob=blur, solarize_prob=solar)
-                for blur, solar in zip(blur_prob, solarize_prob)
+                for blur, solar in zip(blur_prob, solarize_prob, strict=False)
             ),
             *[local] * num_local,
         ]
@@ -156,6 +156,7 @@ class MultiCropViews(BaseTransform):
         self.scales = [self.scale] * 2 + [self.local_scale] * num_local
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """See the class."""
         image: EncodedImage = results['img']
         if min(image.size) < self.size and not self.allow_enlarging:
             raise DataError(
@@ -176,7 +177,7 @@ class MultiCropViews(BaseTransform):
         reduction = self.choose_reduction(image, boxes)
         pixels = image.decode(reduction)
         views, flips = [], []
-        for box, size, photometric in zip(boxes, self.sizes, self.photometric):
+        for box, size, photometric in zip(boxes, self.sizes, self.photometric, strict=False):
             x0, y0, x1, y1 = box // reduction
             view = resize(pixels[y0:y1, x0:x1], size)
             flips.append(np.random.rand() < self.flip_prob)
