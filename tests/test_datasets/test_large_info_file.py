@@ -1,6 +1,7 @@
 """A large info file loads fast and costs workers no copy."""
 
 import multiprocessing
+import os
 import time
 
 import numpy as np
@@ -60,9 +61,10 @@ def read_everything(dataset, queue):
 def load_and_share(path, num_images):
     """CPU seconds of loading; megabytes stored; megabytes that a worker adds by reading it all."""
     write_large(path, num_images)
-    start = time.process_time()
+    start, clock = time.process_time(), time.monotonic()
     dataset = NuScenesImages(ann_file=str(path), data_root='/data/nuscenes')
     seconds = time.process_time() - start
+    print(f'{num_images} images loaded in {time.monotonic() - clock:.1f} s by the clock')
     assert len(dataset) == num_images
     context = multiprocessing.get_context('fork')
     queue = context.Queue()
@@ -81,8 +83,11 @@ def test_workers_share_the_items(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif('S3PT_MILLION' not in os.environ, reason='minutes and 9 GB: S3PT_MILLION=1')
 def test_a_million_images_load_within_a_minute(tmp_path):
+    started = time.monotonic()
     seconds, stored, growth = load_and_share(tmp_path / 'infos.pkl', 999_996)
     print(f'{seconds:.1f} CPU s, {stored:.0f} MB stored, a worker adds {growth:.1f} MB')
+    print(f'{time.monotonic() - started:.0f} s with writing the file and reading it in a worker')
     assert seconds < 60
     assert growth < 50
