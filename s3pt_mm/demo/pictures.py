@@ -68,7 +68,7 @@ def draw_knn(history: Sequence[Mapping[str, float]], path: Path) -> Path:
 def draw_lidar(scenes: Sequence[Scene], path: Path) -> Path:
     """Photos with the projected LiDAR returns, coloured by depth."""
     figure, axes = plt.subplots(1, len(scenes), figsize=(6.2 * len(scenes), 3.9), squeeze=False)
-    for axis, scene in zip(axes[0], scenes):
+    for axis, scene in zip(axes[0], scenes, strict=True):
         axis.imshow(scene.image, extent=(0, scene.size[0], scene.size[1], 0))
         dots = axis.scatter(
             *scene.points[:, :2].T, c=scene.points[:, 2], s=3, cmap='turbo_r', vmax=60
@@ -85,7 +85,7 @@ def _colours(count: int) -> np.ndarray:
 def draw_clusters(scenes: Sequence[Scene], path: Path) -> Path:
     """Both views of each image with their joint clusters; equal colour is one cluster."""
     figure, axes = plt.subplots(len(scenes), 4, figsize=(11, 2.8 * len(scenes)), squeeze=False)
-    for row, scene in zip(axes, scenes):
+    for row, scene in zip(axes, scenes, strict=True):
         palette = np.random.default_rng(0).permutation(_colours(int(scene.labels.max()) + 1))
         for view in (0, 1):
             picture = scene.views[view]
@@ -125,7 +125,7 @@ def draw_neighbours(
     cluster = np.concatenate([s.object_clusters for s in scenes])
     vectors = torch.cat([s.objects for s in scenes])
     figure, axes = plt.subplots(queries, found + 1, figsize=(1.9 * (found + 1), 2.0 * queries))
-    for row, query_scene in zip(axes, range(queries)):
+    for row, query_scene in zip(axes, range(queries), strict=True):
         mine = np.flatnonzero(owner == query_scene)
         # The largest object is mostly road: the one of median size says more.
         sizes = [(scenes[query_scene].labels[0] == cluster[i]).sum() for i in mine]
@@ -139,7 +139,7 @@ def draw_neighbours(
                 seen.add(owner[index])
             if len(nearest) == found:
                 break
-        for axis, index in zip(row, [query, *nearest]):
+        for axis, index in zip(row, [query, *nearest], strict=False):
             scene = scenes[owner[index]]
             mask = (scene.labels[0] == cluster[index]).astype(float)
             mask = np.kron(mask, np.ones((len(scene.views[0]) // len(mask),) * 2))

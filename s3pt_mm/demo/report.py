@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto;
+  padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 img { max-width: 100%; height: auto; } table { border-collapse: collapse; }
 td, th { padding: .2rem .8rem; border-bottom: 1px solid #ddd; text-align: right; }

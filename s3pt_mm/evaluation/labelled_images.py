@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -174,16 +175,30 @@ class LabelledImages(torch.utils.data.Dataset):
         split: str,
         *,
         image_size: tuple[int, int],
+        class_set: ClassSet | str = 'cityscapes19',
         max_images: int | None = None,
     ) -> LabelledImages:
-        """Read ``leftImg8bit/<split>`` and ``gtFine/<split>`` (``labelTrainIds`` files)."""
+        """Read ``leftImg8bit/<split>`` and ``gtFine/<split>`` (``labelTrainIds`` files).
+
+        Args:
+            root: Folder of Cityscapes.
+            split: ``train``, ``val`` or ``test``.
+            image_size: See the class.
+            class_set: One whose raw values are Cityscapes' training numbers.
+            max_images: See the class.
+        """
         images = sorted((Path(root) / 'leftImg8bit' / split).rglob('*_leftImg8bit.png'))
         if not images:
             raise FileNotFoundError(f'No *_leftImg8bit.png under {root}/leftImg8bit/{split}.')
         ends = ('_leftImg8bit.png', '_gtFine_labelTrainIds.png')
         labels = Path(root) / 'gtFine' / split
         pairs = [(p, labels / p.parent.name / p.name.replace(*ends)) for p in images]
-        return cls(pairs, class_set='cityscapes19', image_size=image_size, max_images=max_images)
+        return cls(pairs, class_set=class_set, image_size=image_size, max_images=max_images)
+
+    @classmethod
+    def build(cls, **arguments: Any) -> LabelledImages:
+        """From a config: with ``root``, :meth:`from_cityscapes`; else :meth:`from_nuimages`."""
+        return (cls.from_cityscapes if 'root' in arguments else cls.from_nuimages)(**arguments)
 
     def __len__(self) -> int:
         return len(self.pairs)

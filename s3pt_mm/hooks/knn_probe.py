@@ -24,7 +24,7 @@ def feature_map_of(backbone: nn.Module) -> Any:
 
     def feature_map(images: Tensor) -> Tensor:
         tokens = backbone(images)[-1][:, backbone.num_extra_tokens :]
-        rows, columns = (side // step for side, step in zip(images.shape[-2:], patch))
+        rows, columns = (side // step for side, step in zip(images.shape[-2:], patch, strict=True))
         return tokens.transpose(1, 2).unflatten(2, (rows, columns))
 
     return feature_map
@@ -34,13 +34,14 @@ def feature_map_of(backbone: nn.Module) -> Any:
 class KnnProbeHook(Hook):
     """Dense k-NN mIoU of the teacher on a small labelled split, before training and every n epochs.
 
-    Runs on rank 0; trains nothing and draws nothing from the global random generators. Figures go to
-    the log, to the visualiser's backends (``knn/mIoU``) and, with every class, to
+    Runs on rank 0; trains nothing and draws nothing from the global random generators. Figures go
+    to the log, to the visualiser's backends (``knn/mIoU``) and, with every class, to
     ``<work_dir>/knn_probe.json``, which a resumed run continues.
 
     Args:
-        train: Arguments of ``LabelledImages.from_nuimages`` for the memory (``ann_file``,
-            ``image_size``, ``max_images``, ...).
+        train: Arguments of ``LabelledImages.build`` for the memory: a nuImages list
+            (``ann_file``) or a Cityscapes folder (``root``, ``split``), and ``image_size``,
+            ``class_set``, ``max_images``.
         val: The same for the images that are segmented.
         interval: Epochs between probes.
         at_start: Probe the untrained teacher too, the figure to compare with.
@@ -76,7 +77,7 @@ class KnnProbeHook(Hook):
         self._images: tuple[LabelledImages, LabelledImages] | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Prepare for the run."""
+        """Find a resumed run's history; probe the untrained teacher of a new one."""
         self._file = Path(runner.work_dir) / 'knn_probe.json'
         if runner.iter and self._file.is_file():
             # Probes after the checkpoint that this run resumes from will be made again.
@@ -86,7 +87,7 @@ class KnnProbeHook(Hook):
             self.probe(runner)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """See the class."""
+        """Probe every ``interval`` epochs and after the last one."""
         # The hook is called before the loop counts the epoch.
         if (runner.epoch + 1) % self.interval == 0 or runner.epoch + 1 == runner.max_epochs:
             self.probe(runner)
@@ -95,7 +96,7 @@ class KnnProbeHook(Hook):
     def probe(self, runner: Runner) -> dict[str, Any]:
         """Evaluate now; the result is also appended to ``history``."""
         if self._images is None:
-            self._images = tuple(LabelledImages.from_nuimages(**split) for split in self.splits)
+            self._images = tuple(LabelledImages.build(**split) for split in self.splits)
         backbone = unwrap(runner.model).teacher['backbone']
         device = next(backbone.parameters()).device
         with torch.no_grad():

@@ -55,10 +55,10 @@ class ToyDriveConfig:
     camera_sweep_scenes: int = 1
     nuimages_train: int = 96
     nuimages_val: int = 32
-    cityscapes_train: int = 24
-    cityscapes_val: int = 12
+    cityscapes_train: int = 48
+    cityscapes_val: int = 24
     frames_per_world: int = 4
-    image_scale: float = 0.4
+    image_scale: float = 0.25
     weather: str = 'day'
     density: float = 1.0
     jpeg_quality: int = 88

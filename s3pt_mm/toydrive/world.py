@@ -154,7 +154,8 @@ class World:
         return len(self.actors) + 1
 
 
-def _draw_light(rng: np.random.Generator, weather: str) -> Light:
+def draw_light(rng: np.random.Generator, weather: str) -> Light:
+    """Sun, sky, exposure and haze of one world; ``mix`` draws the weather too."""
     if weather == 'mix':
         weather = str(rng.choice(['day', 'day', 'night', 'fog']))
     azimuth, height = rng.uniform(-np.pi, np.pi), rng.uniform(np.radians(18), np.radians(65))
@@ -215,7 +216,7 @@ def build_world(config: ToyDriveConfig, index: int) -> World:
         crossings=(float(first - rng.uniform(85, 110)), float(first), float(first + ahead + 60)),
         crossing_half=float(rng.uniform(4.5, 6.5)),
     )
-    light = _draw_light(rng, config.weather)
+    light = draw_light(rng, config.weather)
     ego_lane = lanes - 1
     planner = Planner(rng, street, ego_speed=ego_speed, ego_lane=ego_lane, duration=duration,
                       density=config.density)  # fmt: skip

@@ -11,8 +11,11 @@ from nuscenes.nuscenes import NuScenes
 from nuscenes.utils.data_classes import LidarPointCloud
 from nuscenes.utils.geometry_utils import points_in_box
 from PIL import Image
+from pyquaternion import Quaternion
 
+from s3pt_mm.toydrive import ToyDriveConfig
 from s3pt_mm.toydrive import taxonomy as tx
+from s3pt_mm.toydrive.frames import get_world, token
 
 
 @pytest.fixture(scope='module')
@@ -50,6 +53,27 @@ def test_attributes_follow_the_metrics_rule(nusc: NuScenes) -> None:
         wanted = tx.attribute_of(record['category_name'], speed)
         assert found == ([wanted] if wanted else [])
         moving += speed > 0.2
+    assert moving > 10
+
+
+def test_velocities_are_those_of_the_world(
+    nusc: NuScenes, toydrive_config: ToyDriveConfig
+) -> None:
+    truth = {}
+    for scene in range(toydrive_config.scenes):
+        world = get_world(toydrive_config, scene)
+        for actor in world.actors:
+            truth[token(toydrive_config, 'instance', scene, actor.number)] = actor.plan
+    moving = 0
+    for record in nusc.sample_annotation:
+        plan = truth[record['instance_token']]
+        velocity = nusc.box_velocity(record['token'])
+        forward = Quaternion(record['rotation']).rotation_matrix[:, 0]
+        # On a bend, metres along the centre line are not metres on the outer lane.
+        assert np.linalg.norm(velocity[:2]) == pytest.approx(abs(plan.speed), rel=0.08, abs=1e-6)
+        if plan.speed:
+            assert velocity @ forward == pytest.approx(np.linalg.norm(velocity), rel=0.01)
+            moving += 1
     assert moving > 10
 
 
