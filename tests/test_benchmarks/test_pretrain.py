@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import DefaultScope, init_default_scope
+from mmengine.registry import init_default_scope
 
 from s3pt_mm.algorithms import S3PT
 from s3pt_mm.benchmarks import pretrain, scaling
@@ -16,14 +16,6 @@ from s3pt_mm.benchmarks.memory import peak_bytes
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 TOY = str(CONFIGS / 'toydrive/s3pt_vitt16.py')
-
-
-@pytest.fixture(autouse=True)
-def same_scope():
-    before = DefaultScope.get_current_instance()
-    yield
-    if before is not None:
-        init_default_scope(before.scope_name)
 
 
 def parse(module, *words: str) -> argparse.Namespace:
