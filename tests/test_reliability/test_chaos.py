@@ -1,6 +1,6 @@
 """SIGKILL at bad moments: the final checkpoint is the uninterrupted run's.
 
-``S3PT_CHAOS_KILLS=20`` kills every run so often; CI kills less.
+``S3PT_CHAOS_KILLS=20`` kills every run so often, and DINO and CrIBo too; CI kills less.
 """
 
 import multiprocessing
@@ -71,7 +71,7 @@ def test_kills_change_no_bit(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('method', ['dino', 'cribo', 's3pt'])
+@pytest.mark.parametrize('method', ['dino', 'cribo', 's3pt'] if KILLS else ['s3pt'])
 def test_kills_of_a_shipped_method_change_no_bit(tmp_path, toydrive, method):
     name = f'toydrive/{method}_vitt16.py'
     assert train(small_config(name, toydrive, tmp_path / 'straight', **SAVE_METHODS_OFTEN))
