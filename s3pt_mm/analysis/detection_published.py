@@ -27,13 +27,14 @@ _MEANS: Mapping[tuple[str, str], float] = {
     ('DINO', '30m'): .261, ('CrIBo', '30m'): .227, ('S3PT', '30m'): .285,
     ('DINO', '60m'): .189, ('CrIBo', '60m'): .169, ('S3PT', '60m'): .224,
 }  # fmt: skip
-"""Printed means. The one of DINO at 30 m is not its column's mean (.235); CrIBo's at 20 m is .301."""
+"""Printed means. DINO's at 30 m is not its column's mean (.235), nor is CrIBo's at 20 m (.301)."""
 
 METHODS = ('DINO', 'CrIBo', 'S3PT')
 
 TABLE6: Mapping[str, Mapping[str, Mapping[str, float]]] = {
     method: {
-        name: {**dict(zip(CLASSES, _COLUMNS[method, name])), 'mAP': _MEANS[method, name]}
+        name: dict(zip(CLASSES, _COLUMNS[method, name], strict=True))
+        | {'mAP': _MEANS[method, name]}
         for name in RANGES
     }
     for method in METHODS

@@ -9,6 +9,7 @@ dropout; :class:`DropoutAttention` is for the rest.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,8 +18,13 @@ from mmcv.cnn.bricks.transformer import MultiheadAttention
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-_CHUNK = 256
+_BLOCK = (256, 512)
+"""Queries and keys of a block of weights: half a megabyte, which a core's cache holds."""
+_POOL = 2**21
+"""Random bits drawn for one call."""
 _LEVELS = 2**16
+_SAFE = 40.0
+"""Logits up to this size are exponentiated as they are: e^40 is far from float32's ends."""
 
 
 def _keep_mask(count: int, drop_prob: float) -> tuple[Tensor, float]:
@@ -32,11 +38,49 @@ def _keep_mask(count: int, drop_prob: float) -> tuple[Tensor, float]:
     return words.view(torch.int16)[:count] >= cut - _LEVELS // 2, 1 - cut / _LEVELS
 
 
+class _Blocks:
+    """The (queries x keys) weights of every head in blocks, each with its own dropout bits.
+
+    Args:
+        size: (heads, queries, keys).
+    """
+
+    def __init__(self, size: tuple[int, int, int]) -> None:
+        heads, queries, keys = size
+        self.blocks = [
+            (head, rows, columns)
+            for head in range(heads)
+            for columns in _slices(keys, _BLOCK[1])
+            for rows in _slices(queries, _BLOCK[0])
+        ]
+        sizes = [(r.stop - r.start) * (c.stop - c.start) for _, r, c in self.blocks]
+        self.largest = max(sizes, default=0)
+        self.bits = min(sum(sizes), _POOL)
+        if self.bits < _POOL:  # enough bits for all: every weight has its own
+            self.starts = [0, *torch.tensor(sizes).cumsum(0).tolist()[:-1]]
+        else:
+            self.starts = torch.randint(_POOL - self.largest + 1, (len(sizes),)).tolist()
+
+    def each(self, factors: Tensor, scratch: Sequence[Tensor]) -> Iterator[tuple]:
+        """Head, rows and columns of each block, its dropout factors, and memory of its shape."""
+        for (head, rows, columns), start in zip(self.blocks, self.starts, strict=True):
+            shape = rows.stop - rows.start, columns.stop - columns.start
+            count = shape[0] * shape[1]
+            parts = [memory[:count].view(shape) for memory in scratch]
+            yield head, rows, columns, factors[start : start + count].view(shape), *parts
+
+
 class DropoutAttention(torch.autograd.Function):
     """softmax(q k^T / sqrt(d)) with dropout on the weights, times v, on a CPU.
 
-    Works in slices of queries and recomputes the weights in the backward from their logarithmic
-    sum, as FlashAttention does (arXiv 2205.14135); a byte is kept for each weight: its dropout bit.
+    Works in blocks that stay in a core's cache and recomputes the weights in the backward, as
+    FlashAttention does (arXiv 2205.14135), so neither weights nor their dropout bits are kept.
+
+    A call draws two million random bits. Up to that number of weights each has its own bit; beyond,
+    a block takes a run of them that starts at a random place. So every weight is dropped with the
+    probability asked for, independently of all others in its block, but two blocks (other queries,
+    keys or heads) may share bits at shifted places. **[choice]** Drawing all 259 million bits of
+    PETR's step cost as much as half of its products.
     """
 
     @staticmethod
@@ -54,43 +98,72 @@ class DropoutAttention(torch.autograd.Function):
             (G, Q, d).
         """
         q = q / math.sqrt(q.shape[-1])
-        keep, keep_prob = _keep_mask(q.shape[0] * q.shape[1] * k.shape[1], drop_prob)
-        keep = keep.view(q.shape[0], q.shape[1], k.shape[1])
-        out = torch.empty_like(q)
-        log_sum = q.new_empty(*q.shape[:2], 1)
-        for g in range(q.shape[0]):
-            for rows in _slices(q.shape[1]):
-                weights = q[g, rows] @ k[g].t()
-                peak = weights.amax(-1, keepdim=True)
-                total = weights.sub_(peak).exp_().sum(-1, keepdim=True)
-                log_sum[g, rows] = peak + total.log()
-                weights.mul_(keep[g, rows])
-                out[g, rows] = (weights @ v[g]).div_(total * keep_prob)
-        ctx.save_for_backward(q, k, v, out, log_sum, keep)
-        ctx.keep_prob = keep_prob
+        k, v = k.contiguous(), v.contiguous()
+        blocks = _Blocks((*q.shape[:2], k.shape[1]))
+        keep, keep_prob = _keep_mask(blocks.bits, drop_prob)
+        peak = _row_peaks(q, k)
+        out, total = torch.zeros_like(q), q.new_zeros(*q.shape[:2], 1)
+        scratch = [q.new_empty(blocks.largest)]
+        for g, rows, columns, factors, weights in blocks.each(keep.float(), scratch):
+            _exponentials(q[g, rows], k[g, columns], peak, (g, rows), weights)
+            total[g, rows] += weights.sum(-1, keepdim=True)
+            out[g, rows].addmm_(weights.mul_(factors), v[g, columns])
+        out.div_(total * keep_prob)
+        ctx.save_for_backward(q, k, v, out, total, keep, peak)
+        ctx.keep_prob, ctx.blocks = keep_prob, blocks
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        """Gradients of q, k and v."""
-        q, k, v, out, log_sum, keep = ctx.saved_tensors
-        grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        """Gradients of q, k and v.
+
+        With weights p = e / total, dropout factors f = bit / keep_prob and D = grad v^T, the logits
+        have the gradient p (f D - grad . out). 1 / total is taken into ``grad``, 1 / keep_prob into
+        the factors.
+        """
+        q, k, v, out, total, keep, peak = ctx.saved_tensors
+        grad_q, grad_k, grad_v = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        grad = grad / total
         inner = (grad * out).sum(-1, keepdim=True)
-        for g in range(q.shape[0]):
-            for rows in _slices(q.shape[1]):
-                weights = torch.mm(q[g, rows], k[g].t()).sub_(log_sum[g, rows]).exp_()
-                factor = keep[g, rows] / ctx.keep_prob
-                grad_weights = torch.mm(grad[g, rows], v[g].t()).mul_(factor)
-                grad_v[g].addmm_(factor.mul_(weights).t(), grad[g, rows])
-                grad_logits = grad_weights.sub_(inner[g, rows]).mul_(weights)
-                grad_q[g, rows] = grad_logits @ k[g]
-                grad_k[g].addmm_(grad_logits.t(), q[g, rows])
+        scratch = [q.new_empty(ctx.blocks.largest) for _ in range(3)]
+        factors = keep.float().div_(ctx.keep_prob)
+        blocks = ctx.blocks.each(factors, scratch)
+        for g, rows, columns, factor, weights, kept, slope in blocks:
+            _exponentials(q[g, rows], k[g, columns], peak, (g, rows), weights)
+            torch.mul(weights, factor, out=kept)
+            grad_v[g, columns].addmm_(kept.t(), grad[g, rows])
+            torch.mm(grad[g, rows], v[g, columns].t(), out=slope)
+            slope.mul_(kept).addcmul_(weights, inner[g, rows], value=-1)
+            grad_q[g, rows].addmm_(slope, k[g, columns])
+            grad_k[g, columns].addmm_(slope.t(), q[g, rows])
         return grad_q / math.sqrt(q.shape[-1]), grad_k, grad_v, None
 
 
-def _slices(length: int) -> list[slice]:
-    return [slice(start, start + _CHUNK) for start in range(0, length, _CHUNK)]
+def _row_peaks(q: Tensor, k: Tensor) -> Tensor | None:
+    """Each query's largest logit (G, Q, 1); None where no logit is large (the usual case)."""
+    if not q.numel() or not k.numel():
+        return None
+    bound = q.norm(dim=-1).amax(-1) * k.norm(dim=-1).amax(-1)  # Cauchy-Schwarz, by head
+    if bool((bound <= _SAFE).all()):
+        return None
+    peaks = q.new_empty(*q.shape[:2], 1)
+    for g in range(q.shape[0]):
+        for rows in _slices(q.shape[1], _BLOCK[0]):
+            peaks[g, rows] = (q[g, rows] @ k[g].t()).amax(-1, keepdim=True)
+    return peaks
+
+
+def _exponentials(q: Tensor, k: Tensor, peak: Tensor | None, place: tuple, out: Tensor) -> None:
+    """e to the logits of a block, less the rows' peaks where there are any."""
+    torch.mm(q, k.t(), out=out)
+    if peak is not None:
+        out.sub_(peak[place])
+    out.exp_()
+
+
+def _slices(length: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
 
 
 def attention(

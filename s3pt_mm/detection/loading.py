@@ -73,7 +73,7 @@ class LoadSurroundImages(BaseTransform):
             image = self._read(info['img_path'], camera, sample)
             check_image_fits_calibration(info, image.shape[:2], camera=camera, sample=sample)
             images.append(image)
-        sizes = {camera: image.shape[:2] for camera, image in zip(views, images)}
+        sizes = {camera: image.shape[:2] for camera, image in zip(views, images, strict=True)}
         if len(set(sizes.values())) > 1:
             raise DataError(
                 views[self.cameras[0]]['img_path'],

@@ -88,7 +88,7 @@ def draw_panel(
     panel = np.full(
         (head + rows * tile_height, _COLUMNS * tile_width + bev_side, 3), _BACKGROUND, np.uint8
     )
-    for image, matrix, camera, place in zip(images, lidar2img, cameras, places):
+    for image, matrix, camera, place in zip(images, lidar2img, cameras, places, strict=True):
         tile = cv2.resize(image, (tile_width, tile_height), interpolation=cv2.INTER_AREA)
         shrink = np.diag([scale, tile_height / height, 1.0, 1.0])
         for layer in layers:
@@ -105,7 +105,7 @@ def draw_panel(
 
 def draw_boxes(image: np.ndarray, lidar2img: np.ndarray, layer: DrawnBoxes) -> None:
     """Draws wire frames into an RGB image in place; parts behind the camera are cut off."""
-    for corners, name in zip(layer.corners, layer.names):
+    for corners, name in zip(layer.corners, layer.names, strict=True):
         homogeneous = corners @ lidar2img[:3, :3].T + lidar2img[:3, 3]
         if (homogeneous[:, 2] <= NEAR_PLANE).all():
             continue
@@ -144,7 +144,7 @@ def draw_bev(
         corners = layer.corners @ lidar2ego[:3, :3].T + lidar2ego[:3, 3]
         for box in corners:
             outline = to_pixels(box[[0, 3, 7, 4], :2])
-            for start, end in zip(outline, np.roll(outline, -1, axis=0)):
+            for start, end in zip(outline, np.roll(outline, -1, axis=0), strict=True):
                 _line(canvas, start, end, layer.colour)
             _line(canvas, outline.mean(axis=0), outline[2:].mean(axis=0), layer.colour)
     legend = 18

@@ -23,8 +23,8 @@ class NuScenesSubsetMetric(DevkitMetric):
 
     The official evaluation wants a whole split and gives AP 0 to a class that does not occur; on a
     handful of frames that says little. Here the samples are those that were predicted, and means
-    run over the classes that have a true box in range with LiDAR or radar points on it. Over a whole split in
-    which every class occurs the figures are the official ones.
+    run over the classes that have a true box in range with LiDAR or radar points on it. Over a
+    whole split in which every class occurs the figures are the official ones.
 
     Args:
         max_range: One range for every class, metres; the official ranges by default.

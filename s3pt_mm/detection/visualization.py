@@ -139,7 +139,8 @@ class SurroundVisualizer(Visualizer):
         classes = (self.dataset_meta or {}).get('classes')
         names = [classes[label] if classes else str(label) for label in labels.tolist()]
         if scores is not None:
-            names = [f'{name} {score:.2f}' for name, score in zip(names, scores.tolist())]
+            scored = zip(names, scores.tolist(), strict=True)
+            names = [f'{name} {score:.2f}' for name, score in scored]
         else:
             names = [''] * len(names)
         return DrawnBoxes(boxes.corners.detach().cpu().double().numpy(), names, colour)

@@ -95,7 +95,7 @@ def test_tool_evaluates_files_side_by_side_and_warns_of_cut_ones(
         for token in truth.sample_tokens
     }  # fmt: skip
     near = {
-        token: [box for box, place in zip(boxes, truth[token]) if place.ego_dist < 30]
+        token: [box for box, place in zip(boxes, truth[token], strict=True) if place.ego_dist < 30]
         for token, boxes in perfect.items()
     }
     write_submission(perfect, tmp_path / 'perfect.json')

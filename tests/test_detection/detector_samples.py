@@ -30,7 +30,8 @@ def truth_samples(root: Path) -> list[dict[str, Any]]:
         gravity = torch.cat([boxes.gravity_center, boxes.tensor[:, 3:]], dim=1)
         tensor = decode_boxes(encode_boxes(gravity))
         labels = torch.as_tensor(truth['gt_labels_3d'])[known]
-        samples.append(detector_sample(info['token'], index, tensor, labels, torch.ones(len(labels))))
+        scores = torch.ones(len(labels))
+        samples.append(detector_sample(info['token'], index, tensor, labels, scores))
     return samples
 
 

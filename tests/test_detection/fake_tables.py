@@ -91,7 +91,7 @@ def _write_scene(tables: dict[str, list], scene: str, generator: np.random.Rando
             {
                 'token': sample, 'timestamp': time,
                 'translation': [400.0 + 2 * number, 1100.0 - number, 0.0],
-                'rotation': Quaternion(axis=(0, 0, 1), radians=0.6 + 0.1 * number).elements.tolist(),
+                'rotation': list(Quaternion(axis=(0, 0, 1), radians=0.6 + 0.1 * number).elements),
             }
         )  # fmt: skip
         tables['sample_data'].append(
@@ -125,7 +125,8 @@ def _write_object(
     kind = next((kind for kind in ATTRIBUTES if kind in category), None)
     if category in ('vehicle.motorcycle', 'vehicle.bicycle'):
         kind = 'cycle'
-    attributes = [] if kind is None or category in STATIC else [ATTRIBUTES[kind][0 if moving else 1]]
+    without = kind is None or category in STATIC
+    attributes = [] if without else [ATTRIBUTES[kind][0 if moving else 1]]
     tokens = [f'{instance}-{number}' for number in range(len(samples))]
     tables['instance'].append(
         {
@@ -133,7 +134,7 @@ def _write_object(
             'first_annotation_token': tokens[0], 'last_annotation_token': tokens[-1],
         }
     )  # fmt: skip
-    for number, (token, sample) in enumerate(zip(tokens, samples)):
+    for number, (token, sample) in enumerate(zip(tokens, samples, strict=True)):
         place = start + (number - 1) * 0.5 * speed * np.array([np.cos(yaw), np.sin(yaw)])
         tables['sample_annotation'].append(
             {

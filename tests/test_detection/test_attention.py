@@ -5,7 +5,12 @@ import torch
 from mmcv.cnn.bricks.transformer import MultiheadAttention
 
 from s3pt_mm.detection import attention as module
-from s3pt_mm.detection.attention import DropoutAttention, LeanMultiheadAttention, _keep_mask
+from s3pt_mm.detection.attention import (
+    DropoutAttention,
+    LeanMultiheadAttention,
+    _Blocks,
+    _keep_mask,
+)
 
 
 def pair(drop: float = 0.0) -> tuple[MultiheadAttention, LeanMultiheadAttention]:
@@ -58,6 +63,32 @@ def test_dropout_attention_equals_the_plain_form(
     found = torch.autograd.grad(out, inputs, grad)
     wanted = torch.autograd.grad(expected, inputs, grad)
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize('scale', [1.0, 30.0])  # 30: logits of some hundreds, e^x would overflow
+@pytest.mark.parametrize('pool', [100, 2**21])  # fewer bits than weights, and one for each
+def test_blocks_equal_the_plain_form(
+    monkeypatch: pytest.MonkeyPatch, scale: float, pool: int
+) -> None:
+    monkeypatch.setattr(module, '_BLOCK', (4, 8))
+    monkeypatch.setattr(module, '_POOL', pool)
+    size = (2, 11, 21)
+    inputs = [(scale * torch.randn(2, n, 4)).requires_grad_() for n in (11, 21, 21)]
+    torch.manual_seed(1)
+    blocks = _Blocks(size)
+    bits, share = _keep_mask(blocks.bits, 0.3)
+    keep = torch.full(size, float('nan'))
+    for g, rows, columns, kept in blocks.each(bits.float(), []):
+        keep[g, rows, columns] = kept
+    assert blocks.bits == min(pool, keep.numel())
+    torch.manual_seed(1)
+    out = DropoutAttention.apply(*inputs, 0.3)
+    expected = plain(*inputs, keep, share)
+    torch.testing.assert_close(out, expected, atol=1e-5 * scale, rtol=1e-4)
+    grad = torch.randn_like(out)
+    found = torch.autograd.grad(out, inputs, grad)
+    wanted = torch.autograd.grad(expected, inputs, grad)
+    torch.testing.assert_close(found, wanted, atol=1e-4 * scale, rtol=1e-3)
 
 
 def test_share_of_dropped_weights() -> None:

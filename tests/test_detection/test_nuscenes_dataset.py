@@ -51,7 +51,7 @@ def test_boxes_agree_with_the_devkit(one_frame: Path, frame_infos: Path) -> None
     by_place = {tuple(np.round(box.center, 2)): box for box in devkit_boxes}
     assert len(boxes) > 30
     for centre, dims, yaw in zip(
-        boxes.gravity_center.numpy(), boxes.dims.numpy(), boxes.yaw.numpy()
+        boxes.gravity_center.numpy(), boxes.dims.numpy(), boxes.yaw.numpy(), strict=True
     ):
         nearest = min(by_place.values(), key=lambda box: np.linalg.norm(box.center - centre))
         assert np.allclose(nearest.center, centre, atol=1e-3)

@@ -122,12 +122,12 @@ def test_our_submission_equals_mmdet3ds_and_keeps_far_boxes(
         placed = predictions(nusc, {token: ours})[token]
         near = [
             box
-            for box, place in zip(ours, placed)
+            for box, place in zip(ours, placed, strict=True)
             if place.ego_dist <= limits[box['detection_name']]
         ]
         assert len(near) < len(ours)
         assert len(near) == len(theirs['results'][token])
-        for mine, other in zip(near, theirs['results'][token]):
+        for mine, other in zip(near, theirs['results'][token], strict=True):
             for key in ('translation', 'size', 'velocity'):
                 assert np.allclose(mine[key], other[key], atol=1e-4)
             assert abs(np.dot(mine['rotation'], other['rotation'])) == pytest.approx(1, abs=1e-6)
@@ -220,7 +220,9 @@ def test_subset_metric_on_one_scene_is_the_devkits_custom_split(
         assert figures[f'subset/{name}_AP'] == pytest.approx(value, abs=1e-9)
 
 
-def test_subset_metric_averages_over_present_classes_only(fake_root: Path, truth: list[dict]) -> None:
+def test_subset_metric_averages_over_present_classes_only(
+    fake_root: Path, truth: list[dict]
+) -> None:
     """With a range of 7 m nothing is left; with 9 m everything is found and the mean is 1."""
     metric = NuScenesSubsetMetric(data_root=str(fake_root), max_range=9.0)
     figures = _run(metric, truth[:1])
@@ -233,10 +235,8 @@ def test_subset_metric_averages_over_present_classes_only(fake_root: Path, truth
 
 
 def test_no_prediction_at_all_scores_zero(fake_root: Path, truth: list[dict]) -> None:
-    empty = [
-        detector_sample(s['token'], 0, torch.zeros(0, 9), torch.zeros(0, dtype=torch.long), torch.zeros(0))
-        for s in truth
-    ]
+    nothing = torch.zeros(0, 9), torch.zeros(0, dtype=torch.long), torch.zeros(0)
+    empty = [detector_sample(s['token'], 0, *nothing) for s in truth]
     figures = _run(NuScenesSubsetMetric(data_root=str(fake_root)), empty)
     assert figures['subset/mAP'] == 0.0
     figures = _run(NuScenesRangeMetric(data_root=str(fake_root)), empty)

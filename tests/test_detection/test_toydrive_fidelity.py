@@ -123,7 +123,7 @@ def test_augmented_pixels_are_those_the_calibration_says(config: Config) -> None
 
 def _displacement(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, float]:
     window = cv2.createHanningWindow((second.shape[1], second.shape[0]), cv2.CV_64F)
-    greys = [cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(np.float64) for image in (first, second)]
+    greys = [cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(float) for image in (first, second)]
     shift, response = cv2.phaseCorrelate(*greys, window)
     return np.array(shift), response
 

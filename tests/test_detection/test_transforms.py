@@ -27,7 +27,7 @@ def _blob_views(points: np.ndarray, lidar2img: np.ndarray, size: tuple[int, int]
     # Pixel (i, j) covers [j, j + 1) x [i, i + 1): its centre is at + 0.5.
     columns, rows = np.arange(width) + 0.5, np.arange(height)[:, None] + 0.5
     views = []
-    for point, matrix in zip(points, lidar2img):
+    for point, matrix in zip(points, lidar2img, strict=True):
         (x, y), _ = project(point, matrix)
         spot = np.exp(-((columns - x) ** 2) / 32) * np.exp(-((rows - y) ** 2) / 32)
         views.append(np.repeat((255 * spot).round().astype(np.uint8)[..., None], 3, axis=2))
@@ -177,10 +177,12 @@ def test_same_seed_same_sample_for_all_views(surround_results: dict) -> None:
         results = LoadSurroundImages(cameras=CAMERAS)(copy.deepcopy(surround_results))
         outputs.append(_augment(size=(32, 80))(results))
     assert np.array_equal(outputs[0]['lidar2img'], outputs[1]['lidar2img'])
-    assert all(np.array_equal(a, b) for a, b in zip(outputs[0]['img'], outputs[1]['img']))
+    for first, second in zip(outputs[0]['img'], outputs[1]['img'], strict=True):
+        assert np.array_equal(first, second)
+    cameras = surround_results['images'].values()
     moved = [
         after @ np.linalg.inv(info['cam2img'])
-        for after, info in zip(outputs[0]['cam2img'], surround_results['images'].values())
+        for after, info in zip(outputs[0]['cam2img'], cameras, strict=True)
     ]
     assert np.allclose(moved[0], moved[1])
     assert np.allclose(moved[0], moved[2])
