@@ -18,8 +18,8 @@ from mmcv.cnn.bricks.transformer import MultiheadAttention
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-_BLOCK = (256, 512)
-"""Queries and keys of a block of weights: half a megabyte, which a core's cache holds."""
+_BLOCK = (1024, 512)
+"""Queries and keys of a block of weights: two megabytes, which a processor's cache holds."""
 _POOL = 2**21
 """Random bits drawn for one call."""
 _LEVELS = 2**16
@@ -27,7 +27,7 @@ _SAFE = 40.0
 """Logits up to this size are exponentiated as they are: e^40 is far from float32's ends."""
 
 
-def _keep_mask(count: int, drop_prob: float) -> tuple[Tensor, float]:
+def keep_mask(count: int, drop_prob: float) -> tuple[Tensor, float]:
     """``count`` random bits, True with probability 1 - drop_prob to 1/65536, and that probability.
 
     Four 16-bit numbers are cut from each random 64-bit integer: a fifth of the time of
@@ -73,7 +73,7 @@ class _Blocks:
 class DropoutAttention(torch.autograd.Function):
     """softmax(q k^T / sqrt(d)) with dropout on the weights, times v, on a CPU.
 
-    Works in blocks that stay in a core's cache and recomputes the weights in the backward, as
+    Works in blocks that stay in the cache and recomputes the weights in the backward, as
     FlashAttention does (arXiv 2205.14135), so neither weights nor their dropout bits are kept.
 
     A call draws two million random bits. Up to that number of weights each has its own bit; beyond,
@@ -100,7 +100,7 @@ class DropoutAttention(torch.autograd.Function):
         q = q / math.sqrt(q.shape[-1])
         k, v = k.contiguous(), v.contiguous()
         blocks = _Blocks((*q.shape[:2], k.shape[1]))
-        keep, keep_prob = _keep_mask(blocks.bits, drop_prob)
+        keep, keep_prob = keep_mask(blocks.bits, drop_prob)
         peak = _row_peaks(q, k)
         out, total = torch.zeros_like(q), q.new_zeros(*q.shape[:2], 1)
         scratch = [q.new_empty(blocks.largest)]

@@ -1,14 +1,15 @@
-"""PETR's decoder: mmcv's transformer layers with lean attention (arXiv 2203.05625, section 3.3)."""
+"""PETR's decoder: mmcv's transformer layers, leaner inside (arXiv 2203.05625, section 3.3)."""
 
 from __future__ import annotations
 
 import torch
 import torch.utils.checkpoint
-from mmcv.cnn.bricks.transformer import FFN, BaseTransformerLayer, TransformerLayerSequence
+from mmcv.cnn.bricks.transformer import BaseTransformerLayer, TransformerLayerSequence
 from mmdet3d.registry import MODELS
 from torch import Tensor, nn
 
 from .attention import LeanMultiheadAttention
+from .feed_forward import LeanFFN
 
 
 @MODELS.register_module()
@@ -52,7 +53,7 @@ class S3PTPETRDecoder(TransformerLayerSequence):
             'type': BaseTransformerLayer,
             'attn_cfgs': attention,
             'ffn_cfgs': {
-                'type': FFN,
+                'type': LeanFFN,
                 'embed_dims': embed_dims,
                 'feedforward_channels': feedforward_channels,
                 'ffn_drop': dropout,

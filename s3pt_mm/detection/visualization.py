@@ -84,7 +84,7 @@ class SurroundVisualizer(Visualizer):
         if 'ori_lidar2img' not in data_sample:
             raise KeyError(
                 "SurroundVisualizer needs 'ori_lidar2img': load images with LoadSurroundImages and "
-                "list it in meta_keys of Pack3DDetInputs"
+                'list it in meta_keys of Pack3DDetInputs'
             )
         images = data_input['img']
         layers = []

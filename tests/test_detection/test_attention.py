@@ -9,7 +9,7 @@ from s3pt_mm.detection.attention import (
     DropoutAttention,
     LeanMultiheadAttention,
     _Blocks,
-    _keep_mask,
+    keep_mask,
 )
 
 
@@ -55,7 +55,7 @@ def test_dropout_attention_equals_the_plain_form(
     monkeypatch: pytest.MonkeyPatch, queries: int
 ) -> None:
     keep, share = torch.rand(2, queries, 11) > 0.3, 0.7
-    monkeypatch.setattr(module, '_keep_mask', lambda count, p: (keep.flatten(), share))
+    monkeypatch.setattr(module, 'keep_mask', lambda count, p: (keep.flatten(), share))
     inputs = [torch.randn(2, n, 4, requires_grad=True) for n in (queries, 11, 11)]
     grad = torch.randn(2, queries, 4)
     out, expected = DropoutAttention.apply(*inputs, 0.3), plain(*inputs, keep, share)
@@ -76,7 +76,7 @@ def test_blocks_equal_the_plain_form(
     inputs = [(scale * torch.randn(2, n, 4)).requires_grad_() for n in (11, 21, 21)]
     torch.manual_seed(1)
     blocks = _Blocks(size)
-    bits, share = _keep_mask(blocks.bits, 0.3)
+    bits, share = keep_mask(blocks.bits, 0.3)
     keep = torch.full(size, float('nan'))
     for g, rows, columns, kept in blocks.each(bits.float(), []):
         keep[g, rows, columns] = kept
@@ -92,7 +92,7 @@ def test_blocks_equal_the_plain_form(
 
 
 def test_share_of_dropped_weights() -> None:
-    keep, share = _keep_mask(200_001, 0.1)
+    keep, share = keep_mask(200_001, 0.1)
     assert keep.shape == (200_001,)
     assert share == pytest.approx(0.9, abs=1e-4)
     assert float(keep.float().mean()) == pytest.approx(share, abs=0.004)
