@@ -96,3 +96,4 @@ train_cfg = dict(
 default_hooks = dict(
     logger=dict(interval=20), checkpoint=dict(by_epoch=False, interval=iterations)
 )
+log_processor = dict(by_epoch=False)

@@ -97,7 +97,8 @@ def distance_summary(
         quartiles = np.quantile(values.within, (0.25, 0.5, 0.75)) if len(values.within) else []
         row: dict[str, object] = {'group': group, 'objects': total, 'beyond cap': values.beyond}
         names = ('first quartile', 'median', 'third quartile')
-        row.update(zip(names, map(float, quartiles), strict=True))
+        # A group without objects has no quartiles.
+        row.update(zip(names, map(float, quartiles), strict=False))
         for limit in ranges:
             if total:
                 row[f'within {limit:g} m'] = float((values.within <= limit).sum() / total)

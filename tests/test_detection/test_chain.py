@@ -31,7 +31,7 @@ def _data_options(root: Path, infos: Path) -> list[str]:
 
 
 def _scalars(work: Path) -> list[dict]:
-    lines = [path.read_text().splitlines() for path in sorted(work.glob('*/vis_data/*.json'))]
+    lines = [path.read_text().splitlines() for path in sorted(work.glob('*/vis_data/scalars.json'))]
     return [json.loads(line) for file in lines for line in file if line.startswith('{')]
 
 

@@ -123,3 +123,24 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
 def test_unknown_policy() -> None:
     with pytest.raises(ValueError, match="'drop' or 'error'"):
         SurroundNuScenesDataset(data_root='', ann_file='', bad_boxes='ignore')
+
+
+def test_samples_kept_in_memory_are_prepared_once(
+    frame_infos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = _dataset(frame_infos, keep_in_memory=True)
+    first = dataset[0]
+    expected = first['data_samples'].gt_instances_3d.labels_3d.clone()
+    monkeypatch.setattr(dataset, 'prepare_data', None)  # would fail if called again
+    first['data_samples'].gt_instances_3d.labels_3d.fill_(-1)  # a copy: the kept one stays
+    assert dataset[0]['data_samples'].gt_instances_3d.labels_3d.equal(expected)
+
+
+def test_random_samples_are_not_kept(frame_infos: Path) -> None:
+    turn = {
+        'type': 'MultiViewGlobalRotScale',
+        'rotation_range': (-0.4, 0.4),
+        'scale_range': (0.9, 1.1),
+    }
+    with pytest.raises(ValueError, match='would repeat the first draw of MultiViewGlobalRotScale'):
+        _dataset(frame_infos, pipeline=[turn, *PIPELINE], keep_in_memory=True)
