@@ -29,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--train', required=True, help='list of create_data.py nuimages, or a Cityscapes folder'
     )
     parser.add_argument('--val', required=True, help='the same, to be segmented')
-    parser.add_argument('--class-set', default='nuimages13', choices=('nuimages13', 'nuimages25'))
+    parser.add_argument(
+        '--class-set', default='nuimages13', choices=('nuimages5', 'nuimages13', 'nuimages25')
+    )
     parser.add_argument('--image-size', type=int, nargs=2, default=(448, 800), metavar=('H', 'W'))
     parser.add_argument('--max-images', type=int, help='of each list, spread evenly')
     parser.add_argument('-k', type=int, default=30)

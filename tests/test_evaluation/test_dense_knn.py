@@ -140,6 +140,19 @@ def test_from_files_to_miou(tmp_path):
     )
 
 
+def test_build_reads_cityscapes_folders_and_nuimages_lists(tmp_path):
+    for split in ('leftImg8bit', 'gtFine'):
+        (tmp_path / split / 'val' / 'town').mkdir(parents=True)
+    picture = Image.fromarray(np.zeros((16, 32, 3), np.uint8))
+    picture.save(tmp_path / 'leftImg8bit/val/town/a_leftImg8bit.png')
+    labels = np.full((16, 32), 13, np.uint8)
+    Image.fromarray(labels).save(tmp_path / 'gtFine/val/town/a_gtFine_labelTrainIds.png')
+    images = LabelledImages.build(root=tmp_path, split='val', image_size=(16, 32))
+    assert images.class_set.name == 'cityscapes19' and set(images[0].label_map.flat) == {13}
+    with pytest.raises(FileNotFoundError, match='absent.json'):
+        LabelledImages.build(ann_file=tmp_path / 'absent.json', image_size=(16, 32))
+
+
 def test_imports_without_mmseg_and_mmdet3d():
     code = (
         'import sys; sys.modules["mmseg"] = sys.modules["mmdet3d"] = None; '
