@@ -78,8 +78,14 @@ def draw_objectwise(
                 color=model_colour(number),
             )
         axes.axvline(positions[-1] - 0.7, color='0.7', linewidth=0.8)
-        names = [row['class'].replace(' ', '\n') for row in drawn]
-        axes.set_xticks(positions, names, rotation=0 if len(drawn) < 9 else 60, fontsize=8)
+        if len(drawn) < 9:
+            names = [row['class'].replace(' ', '\n') for row in drawn]
+            axes.set_xticks(positions, names, fontsize=8)
+        else:
+            names = [row['class'] for row in drawn]
+            axes.set_xticks(
+                positions, names, rotation=40, ha='right', rotation_mode='anchor', fontsize=8
+            )
         axes.set_ylabel('IoU (%)')
         axes.set_xlim(-0.7, positions[-1] + 0.7)
         axes.set_ylim(bottom=0)

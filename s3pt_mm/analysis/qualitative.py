@@ -111,13 +111,27 @@ def draw_qualitative(
             seen.update(np.unique(part).tolist())
         rows.append((photo, *(colourise(part, class_set) for part in (labels, *predictions))))
     height = width * rows[0][0].shape[0] / rows[0][0].shape[1]
+    gap, heading, columns = 0.05, 0.25, len(headings)  # inches
+    total_width = columns * width + (columns - 1) * gap
+    entries = len(seen)
+    per_line = max(1, min(entries, int(total_width / 1.35)))
+    legend_height = 0.1 + 0.2 * -(-entries // per_line)
+    pictures_height = len(rows) * height + (len(rows) - 1) * gap
+    total_height = heading + pictures_height + legend_height
     with plt.rc_context({'font.size': 9, 'pdf.fonttype': 42, 'font.family': 'DejaVu Sans'}):
         figure, grid = plt.subplots(
             len(rows),
-            len(headings),
-            figsize=(width * len(headings), height * len(rows) + 0.7),
+            columns,
+            figsize=(total_width, total_height),
             squeeze=False,
-            gridspec_kw=dict(wspace=0.03, hspace=0.04),
+            gridspec_kw=dict(
+                left=0,
+                right=1,
+                top=1 - heading / total_height,
+                bottom=legend_height / total_height,
+                wspace=gap / width,
+                hspace=gap / height,
+            ),
         )
         for axes_row, pictures in zip(grid, rows, strict=True):
             for axes, picture in zip(axes_row, pictures, strict=True):
@@ -134,12 +148,13 @@ def draw_qualitative(
         if IGNORE in seen:
             legend.append(Patch(color=np.array(IGNORED_COLOUR) / 255, label='ignored'))
         figure.legend(
-            handles=legend, loc='upper center', ncols=min(len(legend), 7), frameon=False,
-            bbox_to_anchor=(0.5, 0.1), fontsize=8,
+            handles=legend, loc='upper center', ncols=per_line, frameon=False, fontsize=8,
+            bbox_to_anchor=(0.5, (legend_height - 0.02) / total_height), borderaxespad=0,
+            handlelength=1.4, columnspacing=1.2,
         )  # fmt: skip
         files = [stem.with_name(f'{stem.name}.{ending}') for ending in ('pdf', 'png')]
         for file in files:
-            figure.savefig(file, bbox_inches='tight', dpi=150)
+            figure.savefig(file, bbox_inches='tight', pad_inches=0.04, dpi=150)
         plt.close(figure)
     return files
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.logging import MMLogger
 
 from s3pt_mm.analysis.tables import write_table
 from s3pt_mm.evaluation.dense_knn import evaluate_dense_knn
@@ -50,6 +51,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     patch = args.patch_size
     if any(side % patch for side in args.image_size):
         raise SystemExit(f'--image-size {args.image_size} is no multiple of the patch, {patch}.')
+    MMLogger.get_instance('dense_knn', log_level='WARNING')  # not a line a parameter
     torch.manual_seed(args.seed)
     backbone = FrozenVisionTransformer(
         arch=ARCHITECTURES[args.arch],

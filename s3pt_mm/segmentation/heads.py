@@ -1,12 +1,12 @@
 """mmseg's two Segmenter heads with the same weights and losses, and without the waste.
 
-With a frozen backbone the head is what a training step still pays for. Costs of the stock heads that
-buy nothing: the training accuracy sorts all class scores of every pixel (``topk``) where a maximum
-is enough; loss and gradients go over full-resolution scores about ten times
-(:mod:`s3pt_mm.segmentation.upsampled_loss`); mmcv's attention returns its (tokens x tokens) weights,
-so PyTorch has to write them out; patches are normalised before their product with the classes
-though one division of each product does. State dicts are those of the stock classes, and so are
-losses and gradients up to rounding.
+With a frozen backbone the head is what a training step still pays for. What the stock heads spend
+without effect: the training accuracy sorts all class scores of every pixel (``topk``) where a
+maximum is enough; loss and gradients go over full-resolution scores about ten times
+(:mod:`s3pt_mm.segmentation.upsampled_loss`); mmcv's attention returns its (tokens x tokens)
+weights, so PyTorch has to write them out; patches are normalised before their product with the
+classes though one division of each product does. State dicts are those of the stock classes, and so
+are losses and gradients up to rounding.
 """
 
 from __future__ import annotations

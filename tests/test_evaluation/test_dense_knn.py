@@ -1,5 +1,7 @@
 """Dense nearest-neighbour segmentation: against a plain double loop, and on cases known by hand."""
 
+import argparse
+import json
 import subprocess
 import sys
 
@@ -8,6 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
+from s3pt_mm.analysis.segmentation_results import read_result
+from s3pt_mm.evaluation import dense_knn_tool
 from s3pt_mm.evaluation.class_sets import NUIMAGES_13
 from s3pt_mm.evaluation.dense_knn import (
     PatchMemory,
@@ -17,6 +21,7 @@ from s3pt_mm.evaluation.dense_knn import (
     patch_label_histograms,
 )
 from s3pt_mm.evaluation.labelled_images import LabelledImages
+from s3pt_mm.evaluation.nuimages_masks import create_nuimages
 
 
 def test_histograms_count_only_labelled_pixels():
@@ -151,6 +156,25 @@ def test_build_reads_cityscapes_folders_and_nuimages_lists(tmp_path):
     assert images.class_set.name == 'cityscapes19' and set(images[0].label_map.flat) == {13}
     with pytest.raises(FileNotFoundError, match='absent.json'):
         LabelledImages.build(ann_file=tmp_path / 'absent.json', image_size=(16, 32))
+
+
+def test_the_tool_writes_and_prints_its_figures(nuimages_root, tmp_path, capsys):
+    lists = create_nuimages(nuimages_root, progress=False)
+    parser = argparse.ArgumentParser()
+    dense_knn_tool.add_arguments(parser)
+    command = ['random', '--arch', 'vitt', '--train', str(lists['train']), '--val']
+    command += [str(lists['val']), '--image-size', '32', '64', '--out', str(tmp_path / 'knn')]
+    result = dense_knn_tool.run(parser.parse_args([*command, '--memory-size', '30']))
+    assert result['memory_size'] == 30 and 0 <= result['mIoU'] < 100
+    content = json.loads((tmp_path / 'knn.json').read_text())
+    assert content['mIoU'] == result['mIoU'] and content['settings']['k'] == 30
+    printed = capsys.readouterr().out
+    assert f'{result["mIoU"]:7.2f}' in printed and '30 patches in memory' in printed
+    assert f'{result["mIoU"]:.2f}' in (tmp_path / 'knn.md').read_text()
+    # The same file serves the figures.
+    assert read_result('knn', tmp_path / 'knn.json').miou == result['mIoU']
+    with pytest.raises(SystemExit, match='no multiple of the patch, 16'):
+        dense_knn_tool.run(parser.parse_args([*command, '--image-size', '30', '64']))
 
 
 def test_imports_without_mmseg_and_mmdet3d():

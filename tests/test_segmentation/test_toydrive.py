@@ -50,6 +50,35 @@ def run(repository: Path, *command: object) -> str:
     return done.stdout
 
 
+def domain(
+    repository: Path, day: Path, weather: str, config: str, checkpoint: Path, out: Path
+) -> dict:
+    """Tests a model on ToyDrive in another weather, by the shipped target and mapping."""
+    other = generate(
+        out / 'data',
+        ToyDriveConfig(
+            outputs=('nuimages',),
+            nuimages_train=1,
+            nuimages_val=1,
+            image_scale=0.15,
+            weather=weather,
+            workers=1,
+        ),
+        progress=False,
+    )
+    create_nuimages(other / 'nuimages', progress=False)
+    loader = 'test_dataloader'
+    single = (f'{loader}.num_workers=0', f'{loader}.persistent_workers=False')
+    run(
+        repository, 'tools/domain_generalisation.py', config, checkpoint,
+        '--target', f'configs/toydrive/targets/{weather}.py', '--mapping',
+        f'toydrive_day_to_{weather}', '--out-dir', out, '--cfg-options', *single,
+        f'{loader}.dataset.data_root={day / "nuimages"}', '--target-options', *single,
+        f'{loader}.dataset.data_root={other / "nuimages"}',
+    )  # fmt: skip
+    return json.loads((out / 'domain.json').read_text())
+
+
 @pytest.mark.slow
 def test_sweep_survives_a_kill_then_test_and_figures(repository, toydrive, tmp_path):
     root = toydrive / 'nuimages'
@@ -85,6 +114,11 @@ def test_sweep_survives_a_kill_then_test_and_figures(repository, toydrive, tmp_p
         repository, 'tools/analysis/qualitative.py', '--data', root / 'nuimages_val.json',
         '--rows', 2, '--pred', f'random={tmp_path / "predictions"}', '--out', tmp_path / 'q',
     )  # fmt: skip
+    for weather in ('night', 'fog'):
+        report = domain(repository, toydrive, weather, config, checkpoint, tmp_path / weather)
+        assert report['source']['mIoU'] == pytest.approx(tested['mIoU'])
+        assert report['target']['images'] == 1 and report['target']['aAcc'] > 0
+        assert report['drop'] == report['source']['mIoU'] - report['target']['mIoU']
     runs = ['--run', f'a={out / "sweep.json"}', f'b={tmp_path / "test.json"}']
     run(repository, 'tools/analysis/objectwise.py', *runs, '--out', tmp_path / 'o')
     run(repository, 'tools/analysis/table5.py', *runs, '--out', tmp_path / 't')
