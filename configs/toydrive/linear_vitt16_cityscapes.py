@@ -36,7 +36,7 @@ model = dict(
     decode_head=dict(in_channels=128, channels=128),
     test_cfg=dict(crop_size=crop_size, stride=(176, 176)),
 )
-optim_wrapper = dict(optimizer=dict(lr=3e-3))
+optim_wrapper = dict(optimizer=dict(lr=3e-2))
 param_scheduler = [
     dict(
         type='PolyLRToFraction',
