@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from mmengine.logging import MMLogger
 from s3pt_mm.analysis.tables import write_table
 from s3pt_mm.evaluation.dense_knn import evaluate_dense_knn
 from s3pt_mm.evaluation.labelled_images import LabelledImages
+from s3pt_mm.evaluation.linear_probe import evaluate_linear_probe
 from s3pt_mm.files import write_json
 
 TOY_ARCH = dict(embed_dims=128, num_layers=6, num_heads=4, feedforward_channels=512)
@@ -35,6 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--image-size', type=int, nargs=2, default=(448, 800), metavar=('H', 'W'))
     parser.add_argument('--max-images', type=int, help='of each list, spread evenly')
+    parser.add_argument(
+        '--linear',
+        action='store_true',
+        help='fit a linear head to convergence instead of searching neighbours',
+    )
     parser.add_argument('-k', type=int, default=30)
     parser.add_argument('--temperature', type=float, default=0.02)
     parser.add_argument('--memory-size', type=int, default=1_000_000, help='patches at most')
@@ -64,12 +71,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     backbone.to(args.device)
     settings = dict(image_size=tuple(args.image_size), max_images=args.max_images)
     start = time.monotonic()
-    result = evaluate_dense_knn(
+    search = dict(k=args.k, temperature=args.temperature)
+    evaluate = evaluate_linear_probe if args.linear else partial(evaluate_dense_knn, **search)
+    result = evaluate(
         lambda images: backbone(images)[-1],
         _images(args.train, 'train', args.class_set, settings),
         _images(args.val, 'val', args.class_set, settings),
-        k=args.k,
-        temperature=args.temperature,
         memory_size=args.memory_size,
         seed=args.seed,
         batch_size=args.batch_size,
@@ -82,13 +89,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         print(f'{row["name"]:>24} {row["IoU"]:7.2f}')
     print(f'{result["memory_size"]} patches in memory, {result["seconds"]:.0f} s')
     if args.out:
+        what = 'Linear head' if args.linear else 'Dense k-NN'
         write_json(f'{args.out}.json', result)
         write_table(
             rows,
             dict(name='class', IoU='IoU'),
             args.out,
             ('md', 'csv'),
-            caption=f'Dense k-NN of {args.checkpoint}, percent',
+            caption=f'{what} of {args.checkpoint}, percent',
             float_format='.2f',
         )
     return result

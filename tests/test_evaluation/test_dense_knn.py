@@ -173,6 +173,9 @@ def test_the_tool_writes_and_prints_its_figures(nuimages_root, tmp_path, capsys)
     assert f'{result["mIoU"]:.2f}' in (tmp_path / 'knn.md').read_text()
     # The same file serves the figures.
     assert read_result('knn', tmp_path / 'knn.json').miou == result['mIoU']
+    linear = dense_knn_tool.run(parser.parse_args([*command, '--linear']))
+    assert linear['IoU'].keys() == result['IoU'].keys() and 0 <= linear['mIoU'] < 100
+    assert 'Linear head of random' in (tmp_path / 'knn.md').read_text()
     with pytest.raises(SystemExit, match='no multiple of the patch, 16'):
         dense_knn_tool.run(parser.parse_args([*command, '--image-size', '30', '64']))
 
