@@ -88,7 +88,7 @@ def torment(
                     _watch(
                         victim, lambda b=born: _half_written(folder, b), number, patience, hung=True
                     )
-                    pause = 0.004
+                    pause = 0.001
                 _watch(victim, lambda: False, number, dice.uniform(0, pause))
         finally:
             victim.kill()
