@@ -96,12 +96,12 @@ class TeacherStudent(BaseSelfSupervisor):
 
     def pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
         """(student, teacher) parameters in the same order: who is followed by whom."""
-        yield from zip(self.student.parameters(), self.teacher.parameters(), strict=False)
+        yield from zip(self.student.parameters(), self.teacher.parameters(), strict=True)
 
     @torch.no_grad()
     def update_teacher(self, momentum: float) -> None:
         """``teacher <- momentum * teacher + (1 - momentum) * student``, in place, all at once."""
-        students, teachers = zip(*self.pairs(), strict=False)
+        students, teachers = zip(*self.pairs(), strict=True)
         torch._foreach_lerp_(list(teachers), list(students), 1 - momentum)
 
     def encode(self, network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,6 @@ from typing import Any
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
-from mmengine.utils import import_modules_from_strings
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -58,6 +57,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_arguments(parser)
     parser.add_argument('--compare', metavar='GIT_REV', help='run the same on another revision')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
+
+
+def read_config(args: argparse.Namespace) -> Config:
+    """The config with its options, its modules imported (``fromfile`` does), in its scope."""
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(args.cfg_options)
+    init_default_scope('mmpretrain')
+    return cfg
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -228,11 +235,7 @@ def counted_operations(
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Interleaved, repeated measurement; returns medians in seconds, counts and ratios."""
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options)
-    if cfg.get('custom_imports'):
-        import_modules_from_strings(**cfg.custom_imports)
-    init_default_scope('mmpretrain')
+    cfg = read_config(args)
     torch.manual_seed(0)
     step = TrainingStep(cfg, args.batch, torch.device(args.device))
     amp = getattr(torch, args.amp) if args.amp else None

@@ -16,14 +16,12 @@ from typing import Any
 
 import torch
 from mmengine.config import Config, DictAction
-from mmengine.registry import init_default_scope
-from mmengine.utils import import_modules_from_strings
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
 from s3pt_mm.benchmarks.memory import peak_bytes
-from s3pt_mm.benchmarks.pretrain import TrainingStep
+from s3pt_mm.benchmarks.pretrain import TrainingStep, read_config
 from s3pt_mm.benchmarks.stopwatch import Stopwatch
 
 TARGETS = {'memory': 1.05, 'images': 4.1, 'clusters': 2.0}
@@ -41,11 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Measure and print; returns ``{ratio: dict(small=..., large=..., ratio=...)}``."""
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options)
-    if cfg.get('custom_imports'):
-        import_modules_from_strings(**cfg.custom_imports)
-    init_default_scope('mmpretrain')
+    cfg = read_config(args)
     torch.manual_seed(0)
     device = torch.device(args.device)
     small = TrainingStep(cfg, args.batch, device)

@@ -10,7 +10,6 @@ from tempfile import TemporaryDirectory
 
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmengine.utils import import_modules_from_strings
 
 from s3pt_mm.datasets.nuscenes_infos import create_infos
 from s3pt_mm.datasets.pretrain_dataset import PretrainDataset
@@ -27,8 +26,6 @@ def pretraining_dataset(cfg: Config, args: argparse.Namespace) -> Iterator[Pretr
     """The config's training set on ``--data-root``, or on a ToyDrive that goes away afterwards."""
     from mmpretrain.registry import DATASETS
 
-    if cfg.get('custom_imports'):
-        import_modules_from_strings(**cfg.custom_imports)
     init_default_scope('mmpretrain')
     with TemporaryDirectory() as folder:
         root = args.data_root
