@@ -120,12 +120,14 @@ def draw_pca(scenes: Sequence[Scene], path: Path) -> Path:
 def draw_neighbours(
     scenes: Sequence[Scene], path: Path, *, queries: int = 4, found: int = 5
 ) -> Path:
-    """Objects of the first images and their nearest objects in the other images (cosine)."""
-    owner = np.concatenate([[i] * len(s.objects) for i, s in enumerate(scenes)])
+    """Objects of the first images that have any, and their nearest in other images (cosine)."""
+    owner = np.repeat(np.arange(len(scenes)), [len(s.objects) for s in scenes])
     cluster = np.concatenate([s.object_clusters for s in scenes])
     vectors = torch.cat([s.objects for s in scenes])
     figure, axes = plt.subplots(queries, found + 1, figsize=(1.9 * (found + 1), 2.0 * queries))
-    for row, query_scene in zip(axes, range(queries), strict=True):
+    for axis in axes.flat:
+        axis.axis('off')
+    for row, query_scene in zip(axes, np.unique(owner)[:queries], strict=False):
         mine = np.flatnonzero(owner == query_scene)
         # The largest object is mostly road: the one of median size says more.
         sizes = [(scenes[query_scene].labels[0] == cluster[i]).sum() for i in mine]
@@ -147,5 +149,4 @@ def draw_neighbours(
             axis.contour(mask, levels=[0.5], colors='yellow', linewidths=1)
             title = 'object' if index == query else f'{float(similarity[index]):.2f}'
             axis.set_title(title, fontsize=8)
-            axis.axis('off')
     return _save(figure, path)

@@ -1,0 +1,55 @@
+"""``tools/demo.py`` from data to report on a tiny ToyDrive, and again when all of it is there."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from s3pt_mm.toydrive import ToyDriveConfig, generate
+
+SHORT = (
+    'train_dataloader.batch_size=4',
+    'train_cfg.max_epochs=2',
+    'default_hooks.checkpoint.interval=1',
+    'default_hooks.logger.interval=1',
+)
+
+
+def demo(repository: Path, data: Path, out: Path, *, epochs: int = 2) -> str:
+    command = [sys.executable, 'tools/demo.py', '--data', data, '--out', out]
+    command += ['--cfg-options', *SHORT, f'train_cfg.max_epochs={epochs}']
+    done = subprocess.run(
+        [str(part) for part in command], cwd=repository, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_report_of_a_short_run_and_of_the_same_run_continued(
+    repository: Path, tmp_path: Path
+) -> None:
+    data, out = tmp_path / 'toydrive', tmp_path / 'out'
+    generate(data, ToyDriveConfig.tiny(outputs=('nuscenes', 'nuimages')), progress=False)
+    demo(repository, data, out, epochs=1)
+    first = json.loads((out / 'knn_probe.json').read_text())
+    assert [point['iteration'] for point in first] == [0, 3]  # 12 images, four a step
+
+    log = demo(repository, data, out)
+    epochs = set(re.findall(r'Epoch\(train\)\s+\[(\d+)\]', log))
+    assert epochs == {'2'}  # goes on where it was
+    history = json.loads((out / 'knn_probe.json').read_text())
+    assert history[:2] == first
+    assert [point['iteration'] for point in history] == [0, 3, 6]
+
+    page = (out / 'report.html').read_text()
+    gain = history[-1]['mIoU'] - history[0]['mIoU']
+    assert f'{gain:+.2f} points' in page
+    pictures = {'clusters', 'knn', 'lidar', 'losses', 'neighbours', 'pca'}
+    assert {path.stem for path in out.glob('*.png')} == pictures
+    assert len(re.findall(r'src="data:image/', page)) == len(pictures)  # nothing to fetch
