@@ -99,13 +99,14 @@ def main() -> int:
         writer.writeheader()
         writer.writerows(asdict(reading) for reading in readings)
     print(
-        f'{"iteration":>9} {"main MiB":>9} {"workers MiB":>11} {"handles":>7} {"shared MiB":>10} '
-        f'children'
+        f'{"iteration":>9} {"main MiB":>9} {"workers MiB":>11} {"private MiB":>11} '
+        f'{"handles":>7} {"shared MiB":>10} children'
     )
     for reading in readings[:: max(len(readings) // 20, 1)]:
         print(
             f'{reading.iteration:9d} {reading.main_mib:9.1f} {reading.workers_mib:11.1f} '
-            f'{reading.handles:7d} {reading.shared_mib:10.1f} {len(reading.children)}'
+            f'{reading.private_mib:11.1f} {reading.handles:7d} {reading.shared_mib:10.1f} '
+            f'{len(reading.children)}'
         )
     findings = []
     if process.returncode != 128 + signal.SIGTERM:

@@ -2,12 +2,12 @@
 # python tools/train.py configs/toydrive/demo_s3pt_vitt16.py
 #
 # Choices of this package for a run of minutes, beyond those of s3pt_vitt16.py: half the batch and
-# 624 steps; mild colours (with the published ones, the two views of a toy street have so
+# as many steps; mild colours (with the published ones, the two views of a toy street have so
 # little in common for a small network that its targets stay flat for hundreds of steps); a narrow
 # bottleneck, which spreads the logits of few prototypes; a teacher that follows sooner; 96
 # prototypes in place of 512, so that they stand for kinds of things rather than for single images.
 _base_ = ['./s3pt_vitt16.py']
-epochs = 26  # of 24 iterations at ToyDrive's default size
+epochs = 20  # of 24 iterations at ToyDrive's default size
 
 model = dict(head=dict(num_prototypes=96, bottleneck_channels=32))
 train_pipeline = [

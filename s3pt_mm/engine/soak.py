@@ -18,12 +18,14 @@ class Reading:
     Attributes:
         iteration: Finished iterations, from the run's own log.
         main_mib: Resident memory of the training process.
-        workers_mib: Private memory of its children (what they share with it is counted once,
-            there).
+        workers_mib: Resident memory of its children, pages that they share with it included.
         handles: Open file handles of the training process.
         shared_mib: Shared memory and temporary files that process and children have mapped from
             ``/dev/shm``.
         children: Process ids of the data workers.
+        private_mib: The children's part that no other process shares. Not judged: a forked worker
+            shares the pages of the training process until one of the two writes to them, so this
+            rises by up to what was there at the fork without anybody's asking for memory.
     """
 
     iteration: int
@@ -32,6 +34,7 @@ class Reading:
     handles: int
     shared_mib: float
     children: tuple[int, ...]
+    private_mib: float = 0.0
 
 
 def read_process(pid: int, iteration: int) -> Reading | None:
@@ -48,10 +51,11 @@ def read_process(pid: int, iteration: int) -> Reading | None:
     return Reading(
         iteration=iteration,
         main_mib=main.get('Rss', 0) / 1024,
-        workers_mib=private / 1024,
+        workers_mib=sum(worker.get('Rss', 0) for worker in workers) / 1024,
         handles=handles,
         shared_mib=shared / 1024,
         children=tuple(children),
+        private_mib=private / 1024,
     )
 
 
@@ -61,8 +65,8 @@ def judge(
     """What grew. Compares the median of the first and the last fifth after the warm-up.
 
     Workers are compared with themselves: one that replaces a dead one is forked from a process
-    that has grown since (optimiser state), shares pages with it that training rewrites, and so
-    begins higher and warms up again, for ``warm_up`` iterations or half of its life.
+    that has grown since (optimiser state), and so begins higher and warms up again, for
+    ``warm_up`` iterations or half of its life.
 
     Args:
         readings: In order of time.

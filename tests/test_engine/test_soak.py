@@ -84,6 +84,9 @@ def test_readings_of_a_real_process(tmp_path):
     assert 60 < after.main_mib - before.main_mib < 80
     assert after.handles - before.handles >= 5
     assert set(after.children) - set(before.children) == {child.pid}
+    # A forked child has its parent's block too, and shares it.
+    assert after.workers_mib - before.workers_mib > 60
+    assert after.private_mib - before.private_mib < 60
     assert read_process(child.pid, 5) is None
 
 
