@@ -16,8 +16,6 @@ from mmengine.registry import init_default_scope
 from mmengine.utils import import_modules_from_strings
 from rich.console import Console
 
-from s3pt_mm.toydrive.generation import RECORD
-
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = 'configs/toydrive/demo_s3pt_vitt16.py'
 GAIN = 3.0  # points of dense k-NN mIoU to gain over the random network: the target
@@ -62,6 +60,8 @@ def prepare_data(data: Path) -> None:
 
     A ToyDrive of another size or seed that lies there is used as it is.
     """
+    from s3pt_mm.toydrive.generation import RECORD  # brings the ray caster: two seconds
+
     if not (data / RECORD).is_file():  # written when everything else is
         _tool('tools/create_toydrive.py', '--out', data)
     nuscenes, nuimages = data / 'nuscenes', data / 'nuimages'

@@ -161,8 +161,14 @@ def segment(
         raise ValueError(f'Query features have shape {features.shape}, not (rows, columns, d).')
     rows, columns, width = features.shape
     shares = memory.classify(features.reshape(-1, width), k=k, temperature=temperature)
-    grid = shares.reshape(1, rows, columns, -1).permute(0, 3, 1, 2)
-    enlarged = F.interpolate(grid, size=tuple(size), mode='bilinear', align_corners=False)
+    return largest_class(shares.reshape(rows, columns, -1), size)
+
+
+def largest_class(grid: Tensor, size: tuple[int, int]) -> NDArray[np.int64]:
+    """Class (H, W) of each pixel: the largest of class scores (rows, columns, C), enlarged."""
+    enlarged = F.interpolate(
+        grid.permute(2, 0, 1)[None], size=tuple(size), mode='bilinear', align_corners=False
+    )
     return enlarged[0].argmax(0).numpy()
 
 

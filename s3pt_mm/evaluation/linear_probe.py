@@ -10,17 +10,20 @@ penalty on the weights of standardised features.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from s3pt_mm.evaluation.confusion import confusion_matrix, scores
-from s3pt_mm.evaluation.dense_knn import FeatureMap, draw_memory, extract_patches
+from s3pt_mm.evaluation.dense_knn import (
+    FeatureMap,
+    draw_memory,
+    extract_patches,
+    largest_class,
+)
 from s3pt_mm.evaluation.labelled_images import LabelledImages
 
 
@@ -95,16 +98,8 @@ def evaluate_linear_probe(
     )
     weight, bias = fit_linear(features, torch.from_numpy(shares), **settings)
     grids, label_maps = extract_patches(feature_map, val, batch_size=batch_size, device=device)
-    confusion = _confusion(F.linear(grids, weight, bias), label_maps, len(classes))
+    confusion = np.zeros((len(classes), len(classes)), np.int64)
+    for grid, label_map in zip(F.linear(grids, weight, bias), label_maps, strict=True):
+        prediction = largest_class(grid, label_map.shape)
+        confusion += confusion_matrix(prediction, label_map, num_classes=len(classes))
     return dict(scores(confusion, classes), memory_size=len(features))
-
-
-def _confusion(grids: Tensor, label_maps: Sequence[NDArray], num_classes: int) -> NDArray[np.int64]:
-    confusion = np.zeros((num_classes, num_classes), np.int64)
-    for grid, label_map in zip(grids, label_maps, strict=True):
-        enlarged = F.interpolate(
-            grid.permute(2, 0, 1)[None], size=label_map.shape, mode='bilinear', align_corners=False
-        )
-        prediction = enlarged[0].argmax(0).numpy()
-        confusion += confusion_matrix(prediction, label_map, num_classes=num_classes)
-    return confusion

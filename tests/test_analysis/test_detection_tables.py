@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
 from s3pt_mm.analysis.detection_published import CLASSES, METHODS, RANGES, TABLE6
 from s3pt_mm.analysis.detection_tables import range_rows, write_range_table
+from tests.tool_runs import load_tool
 
 OURS = {
     '20m': {'car': 0.5, 'barrier': 0.25, 'mAP': 0.375},
     'official': {'car': 0.4, 'barrier': 0.2, 'mAP': 0.3},
 }
-
-
-def _tool(repository: Path) -> ModuleType:
-    path = repository / 'tools' / 'analysis' / 'range_table.py'
-    spec = importlib.util.spec_from_file_location('range_table_tool', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_published_means_are_those_of_the_columns_but_for_two() -> None:
@@ -100,7 +91,7 @@ def test_tool_evaluates_files_side_by_side_and_warns_of_cut_ones(
     }
     write_submission(perfect, tmp_path / 'perfect.json')
     write_submission(near, tmp_path / 'near.json')
-    code = _tool(repository).main(
+    code = load_tool(repository, 'analysis/range_table').main(
         ['--root', str(root), '--version', VERSION, '--out', str(tmp_path / 'table'),
          '--submission', f'all={tmp_path / "perfect.json"}', f'near={tmp_path / "near.json"}']
     )  # fmt: skip
@@ -116,7 +107,7 @@ def test_tool_evaluates_files_side_by_side_and_warns_of_cut_ones(
     assert 'construction vehicle' not in rows
 
     (tmp_path / 'bad.json').write_text(json.dumps({'meta': {}}))
-    code = _tool(repository).main(
+    code = load_tool(repository, 'analysis/range_table').main(
         ['--root', str(root), '--version', VERSION, '--out', str(tmp_path / 'no'),
          '--submission', f'bad={tmp_path / "bad.json"}']
     )  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from mmengine.runner import load_checkpoint
 from torch import Tensor, nn
 
 from s3pt_mm.checkpoints import LayoutError, convert_file, load_checkpoint_file, to_backbone
+from tests.tool_runs import load_tool
 
 WIDTH, DEPTH, HEADS, HIDDEN, PATCH, SIZE = 48, 3, 4, 80, 8, 32
 
@@ -293,12 +293,8 @@ def test_absent_network_and_foreign_model() -> None:
 
 def test_command_line(repository, tmp_path, capsys, monkeypatch) -> None:
     """The tool prints the sizes, and one line where it cannot."""
-    spec = importlib.util.spec_from_file_location(
-        'convert_tool', repository / 'tools' / 'convert_checkpoint.py'
-    )
-    tool = importlib.util.module_from_spec(spec)
     monkeypatch.setattr(sys, 'path', list(sys.path))
-    spec.loader.exec_module(tool)
+    tool = load_tool(repository, 'convert_checkpoint')
     _our_checkpoint(_ours(), tmp_path / 'epoch_1.pth')
     tool.main([str(tmp_path / 'epoch_1.pth'), str(tmp_path / 'out.safetensors'), '--to', 'timm'])
     assert f'embed_dims {WIDTH}' in capsys.readouterr().out

@@ -1,7 +1,6 @@
 """check_data: what it finds, that it goes on where it was killed, what it writes."""
 
 import csv
-import importlib.util
 import json
 import os
 import shutil
@@ -12,6 +11,7 @@ import pytest
 from s3pt_mm.datasets import ImageFolderDataset, NuScenesImages
 from s3pt_mm.datasets import check as check_module
 from s3pt_mm.datasets.check import check_dataset
+from tests.tool_runs import load_tool
 
 from .conftest import write_jpeg
 
@@ -108,9 +108,7 @@ def test_progress_of_another_dataset_is_not_taken_over(damaged, nuscenes_root, i
 
 
 def test_command_line(damaged, info_dir, tmp_path, repository, capsys):
-    spec = importlib.util.spec_from_file_location('check_data', repository / 'tools/check_data.py')
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = load_tool(repository, 'check_data')
     info = str(info_dir / 'nuscenes_infos_train.pkl')
     out = tmp_path / 'report.json'
     arguments = ['--out', str(out), '--workers', '1']

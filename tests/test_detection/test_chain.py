@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 from pathlib import Path
-from types import ModuleType
 
 import cv2
 import pytest
 import torch
 
-
-def _tool(repository: Path, name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        f'tool_{name}', repository / 'tools' / f'{name}.py'
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from tests.tool_runs import load_tool
 
 
 def _data_options(root: Path, infos: Path) -> list[str]:
@@ -46,7 +37,7 @@ def test_overfits_the_samples_it_is_tested_on(
     checkpoint is a command; its log is in docs/detection.md.
     """
     work = tmp_path / 'work'
-    _tool(repository, 'train').main(
+    load_tool(repository, 'train').main(
         [
             str(repository / 'configs/toydrive/petr_vitt16.py'),
             *('--work-dir', str(work), '--cfg-options'),
@@ -110,7 +101,7 @@ def test_the_real_frame_through_both_tools(
     )
     common = [str(config), '--work-dir', str(work)]
     options = ['--cfg-options', *_data_options(one_frame, frame_infos)]
-    _tool(repository, 'train').main([*common, *options])
+    load_tool(repository, 'train').main([*common, *options])
     lines = _scalars(work)
     (loss,) = [line['loss'] for line in lines if 'loss' in line]
     assert math.isfinite(loss)
@@ -122,7 +113,7 @@ def test_the_real_frame_through_both_tools(
 
     checkpoint = str(work / 'epoch_1.pth')
     test = [common[0], checkpoint, *common[1:], '--show-dir', 'pictures', '--score-thr', '0.2']
-    _tool(repository, 'test').main([*test, *options])
+    load_tool(repository, 'test').main([*test, *options])
     (panel,) = work.glob('*/pictures/*.png')
     assert cv2.imread(str(panel)).std() > 20
     (official,) = tmp_path.glob('official*/**/*.json')

@@ -13,6 +13,7 @@ import pytest
 
 from s3pt_mm.evaluation.nuimages_masks import create_nuimages
 from s3pt_mm.toydrive import ToyDriveConfig, generate
+from tests.tool_runs import run_tool
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
@@ -42,14 +43,6 @@ def options(root: Path) -> list[str]:
     ]
 
 
-def run(repository: Path, *command: object) -> str:
-    done = subprocess.run(
-        [sys.executable, *map(str, command)], cwd=repository, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout
-
-
 def domain(
     repository: Path, day: Path, weather: str, config: str, checkpoint: Path, out: Path
 ) -> dict:
@@ -69,7 +62,7 @@ def domain(
     create_nuimages(other / 'nuimages', progress=False)
     loader = 'test_dataloader'
     single = (f'{loader}.num_workers=0', f'{loader}.persistent_workers=False')
-    run(
+    run_tool(
         repository, 'tools/domain_generalisation.py', config, checkpoint,
         '--target', f'configs/toydrive/targets/{weather}.py', '--mapping',
         f'toydrive_day_to_{weather}', '--out-dir', out, '--cfg-options', *single,
@@ -96,13 +89,13 @@ def test_sweep_survives_a_kill_then_test_and_figures(repository, toydrive, tmp_p
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    run(repository, *command[1:])
+    run_tool(repository, *command[1:])
     summary = json.loads((out / 'sweep.json').read_text())
     assert [r['lr'] for r in summary['runs']] == [3e-3]
     logs = (out / 'lr_3e-03' / 'sweep.log').read_text()
     assert logs.count('Checkpoints will be saved') == 2  # it was killed, and it went on
     checkpoint = out / 'lr_3e-03' / 'iter_6.pth'
-    run(
+    run_tool(
         repository, 'tools/test.py', config, checkpoint, '--work-dir', tmp_path / 'test',
         '--out', tmp_path / 'predictions', '--cfg-options', *options(root),
         f'test_evaluator.result_file={tmp_path / "test.json"}',
@@ -110,7 +103,7 @@ def test_sweep_survives_a_kill_then_test_and_figures(repository, toydrive, tmp_p
     tested = json.loads((tmp_path / 'test.json').read_text())
     assert tested['mIoU'] == pytest.approx(summary['runs'][0]['mIoU'])
     assert len(list((tmp_path / 'predictions').glob('*.png'))) == 2
-    run(
+    run_tool(
         repository, 'tools/analysis/qualitative.py', '--data', root / 'nuimages_val.json',
         '--rows', 2, '--pred', f'random={tmp_path / "predictions"}', '--out', tmp_path / 'q',
     )  # fmt: skip
@@ -120,15 +113,15 @@ def test_sweep_survives_a_kill_then_test_and_figures(repository, toydrive, tmp_p
         assert report['target']['images'] == 1 and report['target']['aAcc'] > 0
         assert report['drop'] == report['source']['mIoU'] - report['target']['mIoU']
     runs = ['--run', f'a={out / "sweep.json"}', f'b={tmp_path / "test.json"}']
-    run(repository, 'tools/analysis/objectwise.py', *runs, '--out', tmp_path / 'o')
-    run(repository, 'tools/analysis/table5.py', *runs, '--out', tmp_path / 't')
+    run_tool(repository, 'tools/analysis/objectwise.py', *runs, '--out', tmp_path / 'o')
+    run_tool(repository, 'tools/analysis/table5.py', *runs, '--out', tmp_path / 't')
     assert all((tmp_path / name).is_file() for name in ('q.pdf', 'q.png', 'o.pdf', 't.tex'))
 
 
 @pytest.mark.slow
 def test_mask_transformer_on_cityscapes(repository, toydrive, tmp_path):
     result = tmp_path / 'val.json'
-    run(
+    run_tool(
         repository, 'tools/train.py', 'configs/toydrive/mask_vitt16_cityscapes.py',
         '--work-dir', tmp_path / 'work', '--cfg-options', *options(toydrive / 'cityscapes'),
         'model.backbone.init_cfg.checkpoint=random', 'train_cfg.max_iters=2',

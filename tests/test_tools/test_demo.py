@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from s3pt_mm.toydrive import ToyDriveConfig, generate
+from tests.tool_runs import run_tool
 
 SHORT = (
     'train_dataloader.batch_size=4',
-    'train_cfg.max_epochs=2',
     'default_hooks.checkpoint.interval=1',
     'default_hooks.logger.interval=1',
 )
 
 
-def demo(repository: Path, data: Path, out: Path, *, epochs: int = 2) -> str:
-    command = [sys.executable, 'tools/demo.py', '--data', data, '--out', out]
-    command += ['--cfg-options', *SHORT, f'train_cfg.max_epochs={epochs}']
-    done = subprocess.run(
-        [str(part) for part in command], cwd=repository, capture_output=True, text=True, timeout=600
+def demo(repository: Path, data: Path, out: Path, *, epochs: int) -> str:
+    options = (*SHORT, f'train_cfg.max_epochs={epochs}')
+    return run_tool(
+        repository, 'tools/demo.py', '--data', data, '--out', out, '--cfg-options', *options
     )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout + done.stderr
 
 
 @pytest.mark.slow
@@ -40,7 +35,7 @@ def test_report_of_a_short_run_and_of_the_same_run_continued(
     first = json.loads((out / 'knn_probe.json').read_text())
     assert [point['iteration'] for point in first] == [0, 3]  # 12 images, four a step
 
-    log = demo(repository, data, out)
+    log = demo(repository, data, out, epochs=2)
     epochs = set(re.findall(r'Epoch\(train\)\s+\[(\d+)\]', log))
     assert epochs == {'2'}  # goes on where it was
     history = json.loads((out / 'knn_probe.json').read_text())

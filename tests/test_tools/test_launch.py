@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import errno
-import importlib.util
 import os
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -16,6 +14,7 @@ from mmengine.config import Config
 
 from s3pt_mm.engine import launch
 from s3pt_mm.engine.checkpoint_files import CheckpointError
+from tests.tool_runs import load_tool
 
 TINY = """
 custom_imports = dict(imports=['tests.test_tools.tiny_model'], allow_failed_imports=False)
@@ -34,15 +33,6 @@ test_dataloader = dict(batch_size=1, collate_fn=COLLATE,
 test_cfg = dict()
 test_evaluator = dict(type='S3PTTestTinyMetric')
 """
-
-
-def _tool(repository: Path, name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        f'tool_{name}', repository / 'tools' / f'{name}.py'
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -71,7 +61,7 @@ def _train_arguments(**changes: object) -> argparse.Namespace:
 def test_train_then_test(repository, config, tmp_path, monkeypatch, capsys) -> None:
     """Both tools end to end: scaled rate, fp16 resolved, resume, evaluation, predictions kept."""
     monkeypatch.setattr(sys, 'path', [*sys.path, str(repository)])
-    train, test = _tool(repository, 'train'), _tool(repository, 'test')
+    train, test = load_tool(repository, 'train'), load_tool(repository, 'test')
     work = tmp_path / 'work'
     arguments = [str(config), '--work-dir', str(work)]
     train.main([*arguments, '--amp'])
@@ -98,7 +88,7 @@ def test_train_then_test(repository, config, tmp_path, monkeypatch, capsys) -> N
 
 def test_errors_are_one_line(repository, config, tmp_path) -> None:
     """Missing config, data, checkpoint, launcher: file, value, remedy."""
-    train, test = _tool(repository, 'train'), _tool(repository, 'test')
+    train, test = load_tool(repository, 'train'), load_tool(repository, 'test')
     with pytest.raises(SystemExit, match=r'absent.py: no such config file'):
         train.main(['absent.py'])
     options = ['--cfg-options', 'train_dataloader.dataset.data_root=/absent/root']
@@ -188,7 +178,7 @@ def test_amp_and_wrapped_datasets(config) -> None:
 )
 def test_pictures_of_each_library(repository, config, kind, key) -> None:
     """--show-dir reaches the key that the library reads."""
-    test = _tool(repository, 'test')
+    test = load_tool(repository, 'test')
     cfg = Config.fromfile(config, import_custom_modules=False)
     args = test.parse_arguments([str(config), 'x.pth', '--show-dir', 'pics'])
     with pytest.raises(launch.LaunchError, match='default_hooks.visualization'):

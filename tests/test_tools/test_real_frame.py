@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-
-def run_tool(repository: Path, *command: object) -> None:
-    command = [sys.executable, *map(str, command)]
-    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=850)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+from tests.tool_runs import run_tool
 
 
 def read_log(work_dir: Path) -> tuple[list[dict], str]:

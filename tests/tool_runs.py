@@ -1,0 +1,26 @@
+"""The scripts of ``tools/`` in tests: as modules, and as commands."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+
+def load_tool(repository: Path, name: str) -> ModuleType:
+    """``tools/<name>.py`` as a module; ``name`` may have folders."""
+    path = repository / 'tools' / f'{name}.py'
+    spec = importlib.util.spec_from_file_location(f'tool_{path.stem}', path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run_tool(repository: Path, *command: object) -> str:
+    """Runs ``python *command`` in the checkout, which must succeed; all that it printed."""
+    command = [sys.executable, *map(str, command)]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=850)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout + done.stderr
