@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from mmcv.cnn.bricks.transformer import FFN
 from torch import Tensor, autograd
 from torch.autograd.function import FunctionCtx, once_differentiable
@@ -20,7 +21,7 @@ class DroppedReLU(autograd.Function):
     def forward(ctx: FunctionCtx, x: Tensor, drop_prob: float) -> Tensor:
         """Dropout(ReLU(x)); ``x`` may have any shape, ``drop_prob`` lies within [0, 1)."""
         keep, keep_prob = keep_mask(x.numel(), drop_prob)
-        out = x.clamp(min=0).mul_(keep.view(x.shape)).div_(keep_prob)
+        out = x.clamp(min=0).masked_fill_(~keep.view(x.shape), 0).div_(keep_prob)
         ctx.save_for_backward(out)
         ctx.keep_prob = keep_prob
         return out
@@ -30,7 +31,7 @@ class DroppedReLU(autograd.Function):
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
         """The gradient where the result is positive, over the probability of keeping."""
         (out,) = ctx.saved_tensors
-        return grad.div(ctx.keep_prob).mul_(out > 0), None
+        return torch.ops.aten.threshold_backward(grad, out, 0).div_(ctx.keep_prob), None
 
 
 class LeanFFN(FFN):
