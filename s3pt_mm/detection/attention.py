@@ -130,7 +130,6 @@ class DropoutAttention(torch.autograd.Function):
             (G, Q, d).
         """
         q = q / (_LN_2 * math.sqrt(q.shape[-1]))
-        k, v = k.contiguous(), v.contiguous()
         blocks = _Blocks((*q.shape[:2], k.shape[1]))
         keep, keep_prob = keep_mask(blocks.bits, drop_prob)
         peak = _row_peaks(q, k)
