@@ -49,7 +49,7 @@ class SegmentationResult:
 
 
 def read_result(name: str, path: str | Path) -> SegmentationResult:
-    """Read a run's JSON file.
+    """Read a run's JSON file, or the last evaluation in a log of one JSON object a line.
 
     Args:
         name: Name in tables and figures.
@@ -62,19 +62,33 @@ def read_result(name: str, path: str | Path) -> SegmentationResult:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'Result file {path} of run {name!r} does not exist.')
-    content = json.loads(path.read_text())
-    content = content.get('best', content)
+    content = _last_evaluation(path)
     per_class = content.get('IoU') or {
         key.removeprefix('IoU/'): value for key, value in content.items() if key.startswith('IoU/')
     }
     if not per_class or content.get('mIoU') is None:
         raise ValueError(
             f'{path} holds no mIoU and IoU/<class>; give the result_file of SegmentationMetric, a '
-            'sweep.json or a dense k-NN result.'
+            "sweep.json, a run's vis_data/scalars.json or a dense k-NN result."
         )
     return SegmentationResult(
         name, {key: _number(value) for key, value in per_class.items()}, content['mIoU']
     )
+
+
+def _last_evaluation(path: Path) -> Mapping[str, Any]:
+    text = path.read_text()
+    try:
+        documents = [json.loads(text)]
+    except json.JSONDecodeError as error:
+        try:
+            documents = [json.loads(line) for line in text.splitlines() if line.strip()]
+        except json.JSONDecodeError:
+            raise ValueError(f'{path} is no JSON: {error}') from error
+    for document in reversed(documents):
+        if isinstance(document, dict) and document.keys() & {'mIoU', 'best'}:
+            return document.get('best', document)
+    return {}
 
 
 def parse_runs(arguments: Sequence[str]) -> list[SegmentationResult]:

@@ -46,6 +46,12 @@ def test_bad_results_are_named(tmp_path, results):
     (tmp_path / 'empty.json').write_text('{"loss": 1}')
     with pytest.raises(ValueError, match='empty.json holds no mIoU'):
         read_result('x', tmp_path / 'empty.json')
+    (tmp_path / 'cut.json').write_text('{"loss": 1')
+    with pytest.raises(ValueError, match='cut.json is no JSON'):
+        read_result('x', tmp_path / 'cut.json')
+    (tmp_path / 'list.json').write_text('[1]')
+    with pytest.raises(ValueError, match='list.json holds no mIoU'):
+        read_result('x', tmp_path / 'list.json')
     with pytest.raises(FileNotFoundError, match="absent.json of run 'x'"):
         read_result('x', tmp_path / 'absent.json')
     with pytest.raises(ValueError, match='NAME=FILE'):
@@ -53,6 +59,13 @@ def test_bad_results_are_named(tmp_path, results):
     (tmp_path / 'other.json').write_text(json.dumps({'mIoU': 1, 'IoU/road': 1}))
     with pytest.raises(ValueError, match='different classes.*road'):
         parse_runs([f'a={tmp_path}/one.json', f'b={tmp_path}/other.json'])
+
+
+def test_a_log_gives_its_last_evaluation(tmp_path):
+    lines = [{'loss': 1}, {'mIoU': 1, 'IoU/car': 2}, {'mIoU': 3, 'IoU/car': 4}, {'loss': 2}]
+    (tmp_path / 'scalars.json').write_text('\n'.join(map(json.dumps, lines)))
+    result = read_result('x', tmp_path / 'scalars.json')
+    assert (result.miou, result.iou) == (3, {'car': 4})
 
 
 def test_table5_has_ours_and_the_published(results):
