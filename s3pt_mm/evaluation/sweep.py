@@ -16,6 +16,7 @@ import queue
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -124,10 +125,17 @@ def sweep(
     for device in gpus or [None]:
         devices.put(device)
 
+    failed = threading.Event()
+
     def one(lr: float) -> dict[str, Any]:
         device = devices.get()
         try:
+            if failed.is_set():
+                raise RuntimeError(f'lr {lr} was not begun: another learning rate had failed.')
             return _train(config, lr, out_dir / f'lr_{lr:.0e}', options, device)
+        except BaseException:
+            failed.set()
+            raise
         finally:
             devices.put(device)
 

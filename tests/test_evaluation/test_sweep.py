@@ -84,7 +84,9 @@ def test_other_settings_are_refused(train, tmp_path):
 
 def test_a_failure_names_the_log(train, tmp_path):
     with pytest.raises(RuntimeError, match=r'(?s)status 1.*sweep.log.*boom: no such data'):
-        sweep('p.py', 'w.pth', out_dir=tmp_path / 'o', learning_rates=[1e-3], options=['fail=1'])
+        sweep('p.py', 'w.pth', out_dir=tmp_path / 'o', options=['fail=1'])
+    # What ended the first would end the others: they are not begun.
+    assert [path.name for path in (tmp_path / 'o').glob('lr_*')] == ['lr_8e-04']
 
 
 def test_one_run_on_each_gpu(train, tmp_path):
