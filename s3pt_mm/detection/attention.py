@@ -132,17 +132,16 @@ class DropoutAttention(torch.autograd.Function):
         q = q / (_LN_2 * math.sqrt(q.shape[-1]))
         blocks = _Blocks((*q.shape[:2], k.shape[1]))
         keep, keep_prob = keep_mask(blocks.bits, drop_prob)
-        peak = _row_peaks(q, k)
+        peaks = _row_peaks(q, k)
         out, total = torch.zeros_like(q), q.new_zeros(*q.shape[:2], 1)
         scratch = [q.new_empty(blocks.largest)]
-        by_query = (q, out, total) if peak is None else (q, out, total, peak)
-        each = blocks.each(keep.float(), scratch, by_query, (k, v))
-        for (q_, out_, total_, *peak_), (k_, v_), (factor, weights) in each:
-            _exponentials(q_, k_, peak_, weights)
+        each = blocks.each(keep.float(), scratch, (q, out, total, *peaks), (k, v))
+        for (q_, out_, total_, *peak), (k_, v_), (factor, weights) in each:
+            _exponentials(q_, k_, peak, weights)
             total_ += weights.sum(-1, keepdim=True)
             out_.addmm_(weights.mul_(factor), v_)
         out.div_(total * keep_prob)
-        ctx.save_for_backward(q, k, v, out, total, keep, peak)
+        ctx.save_for_backward(q, k, v, out, total, keep, *peaks)
         ctx.keep_prob, ctx.blocks = keep_prob, blocks
         return out
 
@@ -155,17 +154,17 @@ class DropoutAttention(torch.autograd.Function):
         have the gradient p (f D - grad . out). 1 / total is taken into ``grad``, 1 / keep_prob into
         the factors.
         """
-        q, k, v, out, total, keep, peak = ctx.saved_tensors
+        q, k, v, out, total, keep, *peaks = ctx.saved_tensors
         grad_q, grad_k, grad_v = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
         grad = grad / total
         inner = (grad * out).sum(-1, keepdim=True)
         scratch = [q.new_empty(ctx.blocks.largest) for _ in range(3)]
         factors = keep.float().div_(ctx.keep_prob)
-        by_query = (q, grad, grad_q, inner) if peak is None else (q, grad, grad_q, inner, peak)
-        each = ctx.blocks.each(factors, scratch, by_query, (k, v, grad_k, grad_v))
-        for (q_, grad_, grad_q_, inner_, *peak_), (k_, v_, grad_k_, grad_v_), block in each:
+        by_query, by_key = (q, grad, grad_q, inner, *peaks), (k, v, grad_k, grad_v)
+        each = ctx.blocks.each(factors, scratch, by_query, by_key)
+        for (q_, grad_, grad_q_, inner_, *peak), (k_, v_, grad_k_, grad_v_), block in each:
             factor, weights, kept, slope = block
-            _exponentials(q_, k_, peak_, weights)
+            _exponentials(q_, k_, peak, weights)
             torch.mul(weights, factor, out=kept)
             grad_v_.addmm_(kept.t(), grad_)
             torch.mm(grad_, v_.t(), out=slope)
@@ -175,21 +174,22 @@ class DropoutAttention(torch.autograd.Function):
         return grad_q / math.sqrt(q.shape[-1]), grad_k * _LN_2, grad_v, None
 
 
-def _row_peaks(q: Tensor, k: Tensor) -> Tensor | None:
-    """Each query's largest binary logit (G, Q, 1); None where none is large (the usual case)."""
+def _row_peaks(q: Tensor, k: Tensor) -> tuple[Tensor, ...]:
+    """Each query's largest binary logit, one (G, Q, 1); none where none is large, as usual."""
     if not q.numel() or not k.numel():
-        return None
+        return ()
     bound = q.norm(dim=-1).amax(-1) * k.norm(dim=-1).amax(-1)  # Cauchy-Schwarz, by head
     if bool((bound <= _SAFE).all()):
-        return None
-    return torch.cat([(part @ k.mT).amax(-1, keepdim=True) for part in q.split(_PEAK_ROWS, 1)], 1)
+        return ()
+    peaks = [(part @ k.mT).amax(-1, keepdim=True) for part in q.split(_PEAK_ROWS, 1)]
+    return (torch.cat(peaks, 1),)
 
 
 def _exponentials(q: Tensor, k: Tensor, peak: Sequence[Tensor], out: Tensor) -> None:
     """2 to the binary logits of a block, less the rows' peaks where there are any."""
     torch.mm(q, k.t(), out=out)
-    if peak:
-        out.sub_(peak[0])
+    for largest in peak:
+        out.sub_(largest)
     out.exp2_()
 
 

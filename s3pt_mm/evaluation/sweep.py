@@ -16,7 +16,6 @@ import queue
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -125,16 +124,13 @@ def sweep(
     for device in gpus or [None]:
         devices.put(device)
 
-    failed = threading.Event()
-
     def one(lr: float) -> dict[str, Any]:
         device = devices.get()
         try:
-            if failed.is_set():
-                raise RuntimeError(f'lr {lr} was not begun: another learning rate had failed.')
             return _train(config, lr, out_dir / f'lr_{lr:.0e}', options, device)
         except BaseException:
-            failed.set()
+            # Here, not where results are collected: this thread would begin the next one first.
+            pool.shutdown(wait=False, cancel_futures=True)
             raise
         finally:
             devices.put(device)
