@@ -9,7 +9,8 @@
 _base_ = ['./s3pt_vitt16.py']
 epochs = 20  # of 24 iterations at ToyDrive's default size
 
-model = dict(head=dict(num_prototypes=96, bottleneck_channels=32))
+model = dict(head=dict(num_prototypes=96, bottleneck_channels=32), freeze_patch_embed=True)
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'backbone.pos_embed': dict(lr_mult=10.0)}))
 train_pipeline = [
     dict(type='SeedFromIndex'),
     dict(type='LoadImage'),
@@ -17,7 +18,7 @@ train_pipeline = [
     dict(
         type='TwoViews',
         size=128,
-        scale=(0.25, 1.0),
+        scale=(0.5, 1.0),
         max_reduction=4,
         brightness=0.2,
         contrast=0.2,

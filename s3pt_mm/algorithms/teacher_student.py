@@ -36,6 +36,9 @@ class TeacherStudent(BaseSelfSupervisor):
         student_temperature: tau of the student.
         teacher_temperature: tau of the teacher until a schedule moves it (DINO's warm-up value).
         slice_rows: Rows whose (rows, P) logits exist at a time; changes memory, not results.
+        freeze_patch_embed: Keep the ViT's patch filters as they were initialised, as MoCo v3
+            does (arXiv 2104.02057). Choice of this package for short runs: Adam moves all weights
+            of a filter together, and brightness soon drowns the position embedding.
 
     Attributes:
         teacher_temperature: Moved by ``MethodScheduleHook``.
@@ -52,6 +55,7 @@ class TeacherStudent(BaseSelfSupervisor):
         student_temperature: float = 0.1,
         teacher_temperature: float = 0.04,
         slice_rows: int = 96,
+        freeze_patch_embed: bool = False,
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | None = None,
     ) -> None:
@@ -65,6 +69,8 @@ class TeacherStudent(BaseSelfSupervisor):
         head.setdefault('type', ProjectionHead)
         head.setdefault('in_channels', encoder.embed_dims)
         self.student = ModuleDict(dict(backbone=encoder, head=MODELS.build(head)))
+        if freeze_patch_embed:
+            encoder.patch_embed.requires_grad_(False)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
         self.num_prefix_tokens = encoder.num_extra_tokens
         self.image_center = self._build_center(center_space, center_momentum)

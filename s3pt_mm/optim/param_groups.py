@@ -32,6 +32,8 @@ def clip_each_tensor(parameters: Sequence[Tensor], max_norm: float) -> Tensor:
 class PretrainOptimConstructor(DefaultOptimWrapperConstructor):
     """Decayed parameters in one group, biases and other 1-d tensors without decay in another.
 
+    Each key of ``custom_keys`` adds up to two groups, with its own learning rate.
+
     mmengine's default makes a group of every parameter, which turns each optimiser step into
     hundreds of small ones. Class token, position embedding and prototype gains have more than one
     dimension and are decayed, as in DINO. Parameters without gradient (the teacher's) are left out.
@@ -39,17 +41,28 @@ class PretrainOptimConstructor(DefaultOptimWrapperConstructor):
     Args (in ``paramwise_cfg``):
         clip: 'global' reads ``clip_grad`` as the norm of all gradients together, 'each_tensor' as
             the norm of each parameter's gradient by itself (DINO, CrIBo and S3PT).
+        custom_keys: Part of a parameter's name -> ``dict(lr_mult=...)``, mmengine's form; of
+            several keys in one name the longest counts. Default: none.
+
+    Raises:
+        ValueError: For another ``clip``, another entry of ``paramwise_cfg`` or of a key, or a key
+            that no trained parameter has in its name.
     """
 
     def _validate_cfg(self) -> None:
         clip = self.paramwise_cfg.get('clip', 'global')
         if clip not in ('global', 'each_tensor'):
             raise ValueError(f"paramwise_cfg.clip must be 'global' or 'each_tensor', got {clip!r}")
-        unknown = set(self.paramwise_cfg) - {'clip'}
+        unknown = set(self.paramwise_cfg) - {'clip', 'custom_keys'}
         if unknown:
             raise ValueError(
                 f'PretrainOptimConstructor does not know paramwise_cfg {sorted(unknown)}'
             )
+        for key, options in self.paramwise_cfg.get('custom_keys', {}).items():
+            if set(options) != {'lr_mult'}:
+                raise ValueError(
+                    f'paramwise_cfg.custom_keys[{key!r}] must be dict(lr_mult=...), got {options}'
+                )
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Optimiser wrapper of a model."""
@@ -62,9 +75,21 @@ class PretrainOptimConstructor(DefaultOptimWrapperConstructor):
 
     def add_params(self, params: list[dict], module: nn.Module, **kwargs) -> None:
         """Put the parameters of a module into their groups."""
-        decayed, free = [], []
-        for parameter in module.parameters():
+        custom = self.paramwise_cfg.get('custom_keys', {})
+        # The empty key is in every name: what no other key claims keeps the base rate.
+        members: dict[str, list[nn.Parameter]] = {key: [] for key in ('', *custom)}
+        for name, parameter in module.named_parameters():
             if parameter.requires_grad:
-                (free if parameter.ndim <= 1 else decayed).append(parameter)
-        params.append(dict(params=decayed))
-        params.append(dict(params=free, weight_decay=0.0))
+                members[max((key for key in members if key in name), key=len)].append(parameter)
+        for key, parameters in members.items():
+            if key and not parameters:
+                raise ValueError(
+                    f'paramwise_cfg.custom_keys: no trained parameter has {key!r} in its name'
+                )
+            rate = dict(lr=self.base_lr * custom[key]['lr_mult']) if key else {}
+            decayed = [parameter for parameter in parameters if parameter.ndim > 1]
+            free = [parameter for parameter in parameters if parameter.ndim <= 1]
+            if decayed or not key:
+                params.append(dict(params=decayed, **rate))
+            if free or not key:
+                params.append(dict(params=free, weight_decay=0.0, **rate))

@@ -178,6 +178,16 @@ def test_frozen_prototypes_do_not_move() -> None:
         assert torch.equal(layer.weight_v, old)
 
 
+def test_frozen_patch_filters_do_not_move() -> None:
+    model = make(S3PT, freeze_patch_embed=True)
+    before = copy.deepcopy(model.student['backbone'].state_dict())
+    optimizer = torch.optim.AdamW(model.student.parameters(), lr=1e-2, weight_decay=0.1)
+    model.train_step(batch(), OptimWrapper(optimizer))
+    after = model.student['backbone'].state_dict()
+    held = {name for name in before if torch.equal(before[name], after[name])}
+    assert held == {'patch_embed.projection.weight', 'patch_embed.projection.bias'}
+
+
 def test_more_clusters_than_tokens_names_both() -> None:
     model = make(CrIBo, clustering=dict(num_clusters=2 * N + 1))
     with pytest.raises(ValueError, match=f'num_clusters={2 * N + 1} exceeds the {2 * N} tokens'):

@@ -100,8 +100,29 @@ def test_decay_moves_only_what_is_decayed() -> None:
         torch.testing.assert_close(parameter, factor * before[name], msg=name)
 
 
+def test_custom_keys_have_their_own_rate() -> None:
+    """Of several keys in a name the longest counts; what has none keeps the base rate."""
+    model = tiny_model('S3PT')
+    keys = {'backbone.pos_embed': dict(lr_mult=10.0), 'embed': dict(lr_mult=0.5)}
+    groups = build(model, custom_keys=keys).optimizer.param_groups
+    rates = {id(p): (g['lr'], g['weight_decay']) for g in groups for p in g['params']}
+    found = {name: rates.pop(id(p)) for name, p in model.student.named_parameters()}
+    assert not rates and len(groups) == 5
+    special = {name: value for name, value in found.items() if 'embed' in name}
+    assert special == {
+        'backbone.pos_embed': (1.0, 0.04),
+        'backbone.patch_embed.projection.weight': (0.05, 0.04),
+        'backbone.patch_embed.projection.bias': (0.05, 0.0),
+    }
+    assert {found[name] for name in found.keys() - special} == {(0.1, 0.04), (0.1, 0.0)}
+
+
 def test_errors_name_the_option() -> None:
     with pytest.raises(ValueError, match="clip must be 'global' or 'each_tensor', got 'all'"):
         build(nn.Linear(2, 2), clip='all')
-    with pytest.raises(ValueError, match='custom_keys'):
-        build(nn.Linear(2, 2), custom_keys={})
+    with pytest.raises(ValueError, match='does not know.*norm_decay_mult'):
+        build(nn.Linear(2, 2), norm_decay_mult=0.0)
+    with pytest.raises(ValueError, match="custom_keys.'weight'. must be dict.lr_mult"):
+        build(nn.Linear(2, 2), custom_keys=dict(weight=dict(decay_mult=0.0)))
+    with pytest.raises(ValueError, match="no trained parameter has 'pos_embed' in its name"):
+        build(nn.Linear(2, 2), custom_keys=dict(pos_embed=dict(lr_mult=2.0)))
