@@ -58,8 +58,15 @@ def draw_knn(history: Sequence[Mapping[str, float]], path: Path) -> Path:
     values = [point['mIoU'] for point in history]
     axis.plot(steps, values, marker='o')
     axis.axhline(values[0], linestyle=':', color='grey')
-    for step, value in ((steps[0], values[0]), (steps[-1], values[-1])):
-        axis.annotate(f'{value:.1f}', (step, value), textcoords='offset points', xytext=(4, 6))
+    axis.margins(y=0.12)  # room for the figures
+    rises = values[-1] > values[0]
+    for index, below in ((0, rises), (-1, not rises)):  # where the curve is not
+        axis.annotate(
+            f'{values[index]:.1f}',
+            (steps[index], values[index]),
+            textcoords='offset points',
+            xytext=(4, -13 if below else 6),
+        )
     axis.set(xlabel='iteration', ylabel='dense k-NN mIoU, %')
     axis.spines[['top', 'right']].set_visible(False)
     return _save(figure, path)

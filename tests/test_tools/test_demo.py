@@ -48,3 +48,20 @@ def test_report_of_a_short_run_and_of_the_same_run_continued(
     pictures = {'clusters', 'knn', 'lidar', 'losses', 'neighbours', 'pca'}
     assert {path.stem for path in out.glob('*.png')} == pictures
     assert len(re.findall(r'src="data:image/', page)) == len(pictures)  # nothing to fetch
+
+
+@pytest.mark.slow
+def test_half_of_the_run_learns(repository: Path, tmp_path: Path) -> None:
+    """The demo's data and recipe, 240 of its 480 steps: three seeds gained 4.5, 3.9 and 8.0."""
+    data, out = tmp_path / 'toydrive', tmp_path / 'out'
+    generate(data, ToyDriveConfig(outputs=('nuscenes', 'nuimages'), sweeps=0), progress=False)
+    options = ('train_cfg.max_epochs=10', 'custom_hooks.5.interval=10')
+    run_tool(
+        repository, 'tools/demo.py', '--data', data, '--out', out, '--cfg-options', *options
+    )
+    first, last = json.loads((out / 'knn_probe.json').read_text())
+    assert (first['iteration'], last['iteration']) == (0, 240)
+    assert last['mIoU'] > first['mIoU'] + 1.5
+    # More than one class carries it.
+    assert last['IoU']['driveable surface'] > first['IoU']['driveable surface'] + 5
+    assert last['IoU']['background'] > first['IoU']['background'] + 2
