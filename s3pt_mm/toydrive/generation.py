@@ -23,7 +23,7 @@ from rich.progress import (
 from . import capture_nuscenes, write_cityscapes, write_nuimages, write_nuscenes
 from .config import ToyDriveConfig
 
-FORMAT = 1  # raise when the same config gives other bytes
+FORMAT = 2  # raise when the same config gives other bytes
 RECORD = 'toydrive.json'
 Task = tuple[str, Any, int]  # output, scene or split, sample or frame
 

@@ -41,6 +41,15 @@ class Photo:
         return array[rows[:, None], columns[None, :]]
 
 
+def _along(rows: np.ndarray, axis: np.ndarray) -> np.ndarray:
+    """Component (R,) of vectors (R, 3) along ``axis`` (3,).
+
+    Not ``@``: BLAS rounds a product with one vector differently for another number of threads, and
+    one seed must give the same bytes.
+    """
+    return np.einsum('ij,j->i', rows, axis.astype(np.float32))
+
+
 def _sky(light: Light, directions: np.ndarray) -> np.ndarray:
     """Radiance (R, 3) of the sky along directions (R, 3)."""
     up = np.clip(directions[:, 2], 0.0, 1.0)
@@ -57,7 +66,7 @@ def _sky(light: Light, directions: np.ndarray) -> np.ndarray:
     white = light.sky_rgb.mean() * np.float32([1.5, 1.5, 1.52]) * (0.6 + 0.7 * cloud)[:, None]
     colour = colour + (white - colour) * cover[:, None]
     if light.kind == 'day':
-        glow = np.clip(directions @ light.sun.astype(np.float32), 0, 1)
+        glow = np.clip(_along(directions, light.sun), 0, 1)
         colour = colour + (light.sun_rgb * 0.5) * (glow**24 * (1 - 0.5 * light.clouds))[:, None]
     return colour.astype(np.float32)
 
@@ -82,7 +91,7 @@ def _lamp_light(instant: Instant, points: np.ndarray, normals: np.ndarray) -> np
     front = (position + rotation @ [3.6, 0, 0.7]).astype(np.float32)
     way = points - front
     distance = np.linalg.norm(way, axis=1)
-    cosine = (way @ rotation[:, 0].astype(np.float32)) / np.maximum(distance, 0.1)
+    cosine = _along(way, rotation[:, 0]) / np.maximum(distance, 0.1)
     beam = np.clip((cosine - 0.86) * 8, 0, 1) * 30.0 / (distance**2 + 30.0)
     facing = np.maximum(-np.einsum('ij,ij->i', way, normals) / np.maximum(distance, 0.1), 0.12)
     return total + np.float32([0.9, 0.9, 1.0]) * (beam * facing)[:, None]
@@ -194,7 +203,7 @@ def _shade(
     ambient[low[covered]] *= np.float32(0.35)
     received = light.sky_rgb.astype(np.float32) * ambient[:, None]
     if light.kind == 'day':
-        facing = np.maximum(normal @ light.sun.astype(np.float32), 0)
+        facing = np.maximum(_along(normal, light.sun), 0)
         lit = np.flatnonzero(facing > 0)
         facing[lit[instant.blocked(lifted[lit], light.sun)]] = 0
         received += light.sun_rgb.astype(np.float32) * facing[:, None]

@@ -5,13 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from nuscenes.eval.common.config import config_factory
+from threadpoolctl import threadpool_limits
 
 from s3pt_mm.toydrive import ToyDriveConfig
 from s3pt_mm.toydrive import taxonomy as tx
 from s3pt_mm.toydrive.capture_nuscenes import _boxes, key_time, sensors_of
 from s3pt_mm.toydrive.config import SCENE_NAMES
 from s3pt_mm.toydrive.frames import generator
-from s3pt_mm.toydrive.rendering import Photo, render
+from s3pt_mm.toydrive.rendering import Photo, _shade, render
 from s3pt_mm.toydrive.sensors import camera_rig
 from s3pt_mm.toydrive.tracing import Instant
 from s3pt_mm.toydrive.world import VAL_SCENES, World, draw_light
@@ -55,6 +56,22 @@ def photos(worlds: list[World]) -> dict[str, Photo]:
         instant = Instant(replace(worlds[0], light=light, cache={}), 1.0, with_ego=True)
         result[weather] = render(instant, camera, scale=0.1, rng=np.random.default_rng(0))
     return result
+
+
+@pytest.mark.parametrize('weather', ['day', 'night'])
+def test_light_is_the_same_for_any_number_of_threads(worlds: list[World], weather: str) -> None:
+    """Before rounding to bytes, where a difference would show in one photo of sixty."""
+    light = draw_light(np.random.default_rng(3), weather)
+    world = replace(worlds[0], light=light, cache={})
+    instant = Instant(world, 1.0, with_ego=True)
+    camera = camera_rig(np.random.default_rng(0))['CAM_FRONT']
+    position, rotation = world.ego_pose(1.0)
+    rays = camera.rays(240, 100) @ (rotation @ camera.rotation).T.astype(np.float32)
+    found = []
+    for threads in (1, 2):
+        with threadpool_limits(threads, user_api='blas'):
+            found.append(_shade(instant, position + rotation @ camera.translation, rays, 0.003)[0])
+    assert np.array_equal(*found)
 
 
 def test_weather_changes_light_but_nothing_else(photos: dict[str, Photo]) -> None:
