@@ -107,8 +107,29 @@ class SafeCheckpointHook(AtomicBestCheckpoint):
             runner._load_from = path
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Keeps what the training loop needs to go on; the loop ignores it when not resuming."""
+        """Keeps what the training loop needs to go on; the loop ignores it when not resuming.
+
+        Raises:
+            CheckpointError: The run resumes, but its optimiser groups its parameters otherwise.
+        """
         self._loaded = checkpoint.get(STATE_KEY)
+        if not runner._resume or 'param_groups' not in checkpoint.get('optimizer', {}):
+            return
+        # Not the wrapper's own list: it has a group more, mmengine's for the log.
+        written, here = (
+            [len(group['params']) for group in groups]
+            for groups in (
+                checkpoint['optimizer']['param_groups'],
+                runner.optim_wrapper.optimizer.param_groups,
+            )
+        )
+        if written != here:
+            raise CheckpointError(
+                f'{runner._load_from} was written by another recipe: its optimiser has groups of '
+                f'{written} parameters, this run has {here} (optim_wrapper, frozen parts of the '
+                f'model). Resume it with its own config ({runner.work_dir}/*/vis_data/config.py of '
+                'the run that wrote it), or start anew with another --work-dir.'
+            )
 
     def before_train(self, runner: Runner) -> None:
         """Hands the loaded state to the loop and starts listening to signals.

@@ -81,6 +81,19 @@ def test_a_torn_file_given_by_name_is_refused(tmp_path):
         train(tiny_config(tmp_path, resume=True, load_from=str(tmp_path / 'iter_8.pth')))
 
 
+def test_a_run_of_another_recipe_is_not_resumed(tmp_path):
+    assert not train(tiny_config(tmp_path), stop_at=8)
+    other = {'optim_wrapper.paramwise_cfg': {'bias_lr_mult': 2.0}}
+    with pytest.raises(CheckpointError, match=r'iter_8.pth was written by another.*--work-dir'):
+        train(tiny_config(tmp_path, resume=True, **other))
+    assert checkpoints(tmp_path) == ['epoch_1.pth', 'iter_8.pth']
+    assert train(tiny_config(tmp_path, resume=True))
+    # Weights alone may start a new run, which goes on in its own way.
+    weights = str(tmp_path / 'iter_8.pth')
+    assert not train(tiny_config(tmp_path / 'new', load_from=weights, **other), stop_at=8)
+    assert train(tiny_config(tmp_path / 'new', resume=True, **other))
+
+
 def test_resuming_where_nothing_was_saved_starts_anew(tmp_path):
     (tmp_path / '.iter_3.pth.tmp').write_bytes(b'killed while saving')
     assert train(tiny_config(tmp_path, resume=True))
