@@ -116,13 +116,8 @@ class SafeCheckpointHook(AtomicBestCheckpoint):
         if not runner._resume or 'param_groups' not in checkpoint.get('optimizer', {}):
             return
         # Not the wrapper's own list: it has a group more, mmengine's for the log.
-        written, here = (
-            [len(group['params']) for group in groups]
-            for groups in (
-                checkpoint['optimizer']['param_groups'],
-                runner.optim_wrapper.optimizer.param_groups,
-            )
-        )
+        here = [len(group['params']) for group in runner.optim_wrapper.optimizer.param_groups]
+        written = [len(group['params']) for group in checkpoint['optimizer']['param_groups']]
         if written != here:
             raise CheckpointError(
                 f'{runner._load_from} was written by another recipe: its optimiser has groups of '

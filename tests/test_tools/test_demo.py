@@ -18,8 +18,7 @@ SHORT = (
 )
 
 
-def demo(repository: Path, data: Path, out: Path, *, epochs: int) -> str:
-    options = (*SHORT, f'train_cfg.max_epochs={epochs}')
+def demo(repository: Path, data: Path, out: Path, *options: str) -> str:
     return run_tool(
         repository, 'tools/demo.py', '--data', data, '--out', out, '--cfg-options', *options
     )
@@ -31,11 +30,11 @@ def test_report_of_a_short_run_and_of_the_same_run_continued(
 ) -> None:
     data, out = tmp_path / 'toydrive', tmp_path / 'out'
     generate(data, ToyDriveConfig.tiny(outputs=('nuscenes', 'nuimages')), progress=False)
-    demo(repository, data, out, epochs=1)
+    demo(repository, data, out, *SHORT, 'train_cfg.max_epochs=1')
     first = json.loads((out / 'knn_probe.json').read_text())
     assert [point['iteration'] for point in first] == [0, 3]  # 12 images, four a step
 
-    log = demo(repository, data, out, epochs=2)
+    log = demo(repository, data, out, *SHORT, 'train_cfg.max_epochs=2')
     epochs = set(re.findall(r'Epoch\(train\)\s+\[(\d+)\]', log))
     assert epochs == {'2'}  # goes on where it was
     history = json.loads((out / 'knn_probe.json').read_text())
@@ -55,10 +54,7 @@ def test_half_of_the_run_learns(repository: Path, tmp_path: Path) -> None:
     """The demo's data and recipe, 240 of its 480 steps: three seeds gained 4.5, 3.9 and 8.0."""
     data, out = tmp_path / 'toydrive', tmp_path / 'out'
     generate(data, ToyDriveConfig(outputs=('nuscenes', 'nuimages'), sweeps=0), progress=False)
-    options = ('train_cfg.max_epochs=10', 'custom_hooks.5.interval=10')
-    run_tool(
-        repository, 'tools/demo.py', '--data', data, '--out', out, '--cfg-options', *options
-    )
+    demo(repository, data, out, 'train_cfg.max_epochs=10', 'custom_hooks.5.interval=10')
     first, last = json.loads((out / 'knn_probe.json').read_text())
     assert (first['iteration'], last['iteration']) == (0, 240)
     assert last['mIoU'] > first['mIoU'] + 1.5

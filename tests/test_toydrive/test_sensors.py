@@ -45,15 +45,19 @@ def test_every_class_has_lidar_points_within_its_range(worlds: list[World], scen
     assert {name for name, boxes in found.items() if len(boxes) > 1} == set(limits)
 
 
+def in_weather(world: World, weather: str) -> Instant:
+    light = draw_light(np.random.default_rng(3), weather)
+    assert light.kind == weather
+    return Instant(replace(world, light=light, cache={}), 1.0, with_ego=True)
+
+
 @pytest.fixture(scope='module')
 def photos(worlds: list[World]) -> dict[str, Photo]:
     """One view of one world by day, at night and in fog."""
     camera = camera_rig(np.random.default_rng(0))['CAM_FRONT']
     result = {}
     for weather in ('day', 'night', 'fog'):
-        light = draw_light(np.random.default_rng(3), weather)
-        assert light.kind == weather
-        instant = Instant(replace(worlds[0], light=light, cache={}), 1.0, with_ego=True)
+        instant = in_weather(worlds[0], weather)
         result[weather] = render(instant, camera, scale=0.1, rng=np.random.default_rng(0))
     return result
 
@@ -61,11 +65,9 @@ def photos(worlds: list[World]) -> dict[str, Photo]:
 @pytest.mark.parametrize('weather', ['day', 'night'])
 def test_light_is_the_same_for_any_number_of_threads(worlds: list[World], weather: str) -> None:
     """Before rounding to bytes, where a difference would show in one photo of sixty."""
-    light = draw_light(np.random.default_rng(3), weather)
-    world = replace(worlds[0], light=light, cache={})
-    instant = Instant(world, 1.0, with_ego=True)
+    instant = in_weather(worlds[0], weather)
     camera = camera_rig(np.random.default_rng(0))['CAM_FRONT']
-    position, rotation = world.ego_pose(1.0)
+    position, rotation = instant.world.ego_pose(instant.time)
     rays = camera.rays(240, 100) @ (rotation @ camera.rotation).T.astype(np.float32)
     found = []
     for threads in (1, 2):
