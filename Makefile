@@ -17,7 +17,7 @@ setup:
 	@./tools/setup_env.sh "$(VENV)"
 
 demo: setup
-	"$(python)" tools/demo.py
+	"$(python)" tools/dev/make_demo.py
 
 test: setup
 	"$(python)" -m pytest $(PYTEST_ARGS)

@@ -6,10 +6,10 @@ Importing this package imports nothing heavy: a config names the rooms that it u
 
 __version__ = '0.1.0'
 
-#: Supported host versions, ``package: (first accepted, first refused)``. ``s3pt_mm.compat`` checks
-#: them when a launcher starts. The upper bounds of mmcv and mmdet are the ones that mmsegmentation
-#: and mmdetection3d assert themselves; torch starts at 2.6 because from there ``torch.load``
-#: refuses pickled code unless told otherwise.
+#: Supported host versions, ``package: (first accepted, first refused)``.
+#: ``s3pt_mm.hosts.compat`` checks them when a launcher starts. The upper bounds of
+#: mmcv and mmdet are the ones that mmsegmentation and mmdetection3d assert themselves; torch starts
+#: at 2.6 because from there ``torch.load`` refuses pickled code unless told otherwise.
 VERSION_WINDOWS: dict[str, tuple[str, str]] = {
     'torch': ('2.6', '3'),
     'numpy': ('1.24', '2'),

@@ -12,7 +12,9 @@ import pytest
 import torch
 from mmengine.registry import DefaultScope
 
-from s3pt_mm import compat
+from s3pt_mm.hosts import compat
+from tests.nuimages_tables import write_nuimages
+from tests.nuscenes_tables import write_nuscenes
 
 compat.apply()
 
@@ -49,4 +51,29 @@ def one_frame() -> Path:
     root = REPOSITORY.parent / 'shared' / 'data' / 'nuscenes-one-frame'
     if not root.is_dir():
         pytest.skip('no real nuScenes frame beside the checkout')
+    return root
+
+
+@pytest.fixture(scope='session')
+def nuscenes_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A two-scene nuScenes copy; read only."""
+    return write_nuscenes(tmp_path_factory.mktemp('nuscenes'))
+
+
+@pytest.fixture(scope='session')
+def info_dir(nuscenes_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Info files of ``nuscenes_root``, with image sweeps."""
+    from s3pt_mm.data.datasets.nuscenes_infos import create_infos
+
+    out = tmp_path_factory.mktemp('infos')
+    create_infos(root=nuscenes_root, version='v1.0-mini', out_dir=out, image_sweeps=True, workers=1)
+    return out
+
+
+@pytest.fixture
+def nuimages_root(tmp_path: Path) -> Path:
+    """A nuImages folder of a few small images."""
+    root = tmp_path / 'nuimages'
+    write_nuimages(root, 'v1.0-train', 5, seed=0)
+    write_nuimages(root, 'v1.0-val', 3, seed=1)
     return root

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from s3pt_mm.evaluation.class_sets import NUIMAGES_CATEGORIES
+from s3pt_mm.data.class_sets import NUIMAGES_CATEGORIES
 
 HEIGHT, WIDTH = 36, 64
 

@@ -9,9 +9,9 @@ import pytest
 
 from tests.golden_cases import FORMS, HERE, golden_cases
 from tests.reference.golden import write_folder
-from tests.test_clustering import test_joint_view_golden as clustering
-from tests.test_losses import test_losses_golden as losses
-from tests.test_memory import test_neighbours_golden as memory
+from tests.test_method.test_clustering import test_joint_view_golden as clustering
+from tests.test_method.test_losses import test_losses_golden as losses
+from tests.test_method.test_memory import test_neighbours_golden as memory
 
 CHECKS = {
     'joint_view_clustering*.npz': clustering.test_matches_reference,

@@ -39,8 +39,10 @@ def main(argv: list[str]) -> int:
     from mmengine.config import Config
     from mmpretrain.registry import DATASETS
 
-    from s3pt_mm.datasets import DataError, ImageFolderDataset, NuScenesImages
-    from s3pt_mm.datasets.check import check_dataset
+    from s3pt_mm.cli.check_data import check_dataset
+    from s3pt_mm.common.errors import DataError
+    from s3pt_mm.data.datasets.image_folder import ImageFolderDataset
+    from s3pt_mm.data.datasets.nuscenes_images import NuScenesImages
 
     try:
         if args.info:

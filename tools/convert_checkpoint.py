@@ -14,7 +14,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without installation too
 
-from s3pt_mm.checkpoints import LAYOUTS, UnsafeCheckpointError, convert_file  # noqa: E402
+from s3pt_mm.weights.convert import convert_file  # noqa: E402
+from s3pt_mm.weights.files import UnsafeCheckpointError  # noqa: E402
+from s3pt_mm.weights.layouts import LAYOUTS  # noqa: E402
 
 
 def main(argv: Sequence[str] | None = None) -> None:

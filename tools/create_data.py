@@ -14,8 +14,11 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir))
 
 COMMANDS = {
-    'nuscenes': ('s3pt_mm.datasets.nuscenes_infos', 'info files for pre-training and detection'),
-    'nuimages': ('s3pt_mm.evaluation.nuimages_masks', 'semantic masks for segmentation'),
+    'nuscenes': (
+        's3pt_mm.data.datasets.nuscenes_infos',
+        'info files for pre-training and detection',
+    ),
+    'nuimages': ('s3pt_mm.data.nuimages_masks', 'semantic masks for segmentation'),
 }
 
 
@@ -27,7 +30,7 @@ def main(argv: list[str]) -> int:
         return 0 if argv and argv[0] in ('-h', '--help') else 2
     command, description = COMMANDS[argv[0]]
     module = importlib.import_module(command)
-    from s3pt_mm.datasets.errors import DataError
+    from s3pt_mm.common.errors import DataError
 
     parser = argparse.ArgumentParser(prog=f'create_data.py {argv[0]}', description=description)
     module.add_arguments(parser)

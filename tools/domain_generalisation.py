@@ -11,11 +11,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without installation too
 
-from s3pt_mm import compat  # noqa: E402
+from s3pt_mm.hosts import compat  # noqa: E402
 
 compat.apply()
 
-from s3pt_mm.segmentation.domain import add_arguments, run  # noqa: E402
+from s3pt_mm.cli.domain_generalisation import add_arguments, run  # noqa: E402
 
 
 def main() -> None:

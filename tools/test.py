@@ -14,13 +14,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without installation too
 
-from s3pt_mm import compat  # noqa: E402
+from s3pt_mm.hosts import compat  # noqa: E402
 
 compat.apply()
 
 from mmengine.config import Config, ConfigDict  # noqa: E402
 
-from s3pt_mm.engine import launch  # noqa: E402
+from s3pt_mm.hosts import launch  # noqa: E402
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:

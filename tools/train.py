@@ -12,12 +12,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without installation too
 
-from s3pt_mm import compat  # noqa: E402
+from s3pt_mm.hosts import compat  # noqa: E402
 
 compat.apply()
 
-from s3pt_mm.engine import launch  # noqa: E402
-from s3pt_mm.engine.checkpoint_files import CheckpointError  # noqa: E402
+from s3pt_mm.hosts import launch  # noqa: E402
+from s3pt_mm.resume.checkpoint_files import CheckpointError  # noqa: E402
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -2,11 +2,12 @@
 default_scope = 'mmpretrain'
 custom_imports = dict(
     imports=[
-        's3pt_mm.algorithms',
-        's3pt_mm.datasets',
-        's3pt_mm.engine',
-        's3pt_mm.hooks',
-        's3pt_mm.optim',
+        's3pt_mm.method.algorithms',
+        's3pt_mm.method.hooks',
+        's3pt_mm.method.param_groups',
+        's3pt_mm.data.datasets',
+        's3pt_mm.probes.knn_hook',
+        's3pt_mm.resume',
     ],
     allow_failed_imports=False,
 )

@@ -25,9 +25,7 @@ test_pipeline = [
     dict(type='LoadSegmentationLabels'),
     dict(type='PackSegInputs'),
 ]
-train_dataloader = dict(
-    num_workers=1, dataset=dict(data_root=data_root, pipeline=train_pipeline)
-)
+train_dataloader = dict(num_workers=1, dataset=dict(data_root=data_root, pipeline=train_pipeline))
 val_dataloader = dict(num_workers=1, dataset=dict(data_root=data_root, pipeline=test_pipeline))
 test_dataloader = val_dataloader
 model = dict(

@@ -93,7 +93,5 @@ param_scheduler = [
 train_cfg = dict(
     _delete_=True, type='ExactIterTrainLoop', max_iters=iterations, val_interval=iterations
 )
-default_hooks = dict(
-    logger=dict(interval=20), checkpoint=dict(by_epoch=False, interval=iterations)
-)
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(by_epoch=False, interval=iterations))
 log_processor = dict(by_epoch=False)

@@ -1,6 +1,6 @@
 """Semantic segmentation with a frozen backbone, on mmseg. Import through ``custom_imports``."""
 
-from s3pt_mm import compat, frozen
+from s3pt_mm.hosts import compat
 from s3pt_mm.segmentation.datasets import (
     ACDCSegDataset,
     FoggyCityscapesDataset,
@@ -12,6 +12,7 @@ from s3pt_mm.segmentation.hooks import ClassCheckHook
 from s3pt_mm.segmentation.metrics import SegmentationMetric
 from s3pt_mm.segmentation.schedule import PolyLRToFraction
 from s3pt_mm.segmentation.transforms import LoadSegmentationLabels
+from s3pt_mm.weights import frozen
 
 __all__ = [
     'ACDCSegDataset', 'ClassCheckHook', 'FoggyCityscapesDataset', 'FoggyDrivingDataset',

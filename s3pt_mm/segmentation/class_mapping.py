@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from s3pt_mm.evaluation.class_sets import CLASS_SETS, ClassSet
+from s3pt_mm.data.class_sets import CLASS_SETS, ClassSet
 
 PACKAGE = 's3pt_mm.segmentation.mappings'
 

@@ -9,7 +9,7 @@ from typing import Any
 from mmseg.datasets import BaseSegDataset, CityscapesDataset
 from mmseg.registry import DATASETS
 
-from s3pt_mm.evaluation.class_sets import CLASS_SETS
+from s3pt_mm.data.class_sets import CLASS_SETS
 
 
 @DATASETS.register_module()

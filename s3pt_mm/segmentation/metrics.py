@@ -12,8 +12,8 @@ from mmengine.logging import MMLogger, print_log
 from mmseg.evaluation import IoUMetric
 from mmseg.registry import METRICS
 
-from s3pt_mm.evaluation.class_sets import IGNORE
-from s3pt_mm.files import write_json
+from s3pt_mm.common.files import write_json
+from s3pt_mm.data.class_sets import IGNORE
 from s3pt_mm.segmentation.class_mapping import ClassMapping, load_mapping
 
 

@@ -7,8 +7,8 @@ from typing import Any
 from mmcv.transforms import BaseTransform
 from mmseg.registry import TRANSFORMS
 
-from s3pt_mm.evaluation.class_sets import CLASS_SETS
-from s3pt_mm.evaluation.labelled_images import read_label_map
+from s3pt_mm.data.class_sets import CLASS_SETS
+from s3pt_mm.data.labelled_images import read_label_map
 
 
 @TRANSFORMS.register_module()

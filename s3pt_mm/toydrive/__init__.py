@@ -4,7 +4,7 @@
 >>> generate('data/toydrive', ToyDriveConfig(seed=0))  # doctest: +SKIP
 """
 
-from .config import ToyDriveConfig
-from .generation import generate
+from s3pt_mm.toydrive.config import ToyDriveConfig
+from s3pt_mm.toydrive.generation import generate
 
 __all__ = ['ToyDriveConfig', 'generate']

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import taxonomy as tx
-from . import vehicles
-from .materials import Materials, object_label
-from .shapes import Shape
+from s3pt_mm.toydrive import taxonomy as tx
+from s3pt_mm.toydrive import vehicles
+from s3pt_mm.toydrive.materials import Materials, object_label
+from s3pt_mm.toydrive.shapes import Shape
 
 Size = tuple[float, float, float]
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from .config import SCENE_NAMES, ToyDriveConfig
-from .frames import generator, get_world
-from .rendering import render
-from .sensors import (
+from s3pt_mm.toydrive.config import SCENE_NAMES, ToyDriveConfig
+from s3pt_mm.toydrive.frames import generator, get_world
+from s3pt_mm.toydrive.rendering import render
+from s3pt_mm.toydrive.sensors import (  # fmt: skip
     CAMERA_DELAY,
     CAMERAS,
     KEY_INTERVAL,
@@ -19,11 +19,11 @@ from .sensors import (
     Lidar,
     camera_rig,
     lidar_top,
-)  # fmt: skip
-from .shapes import rotation_z
-from .tables import Record, write_image
-from .tracing import Instant
-from .world import Actor, World
+)
+from s3pt_mm.toydrive.shapes import rotation_z
+from s3pt_mm.toydrive.tables import Record, write_image
+from s3pt_mm.toydrive.tracing import Instant
+from s3pt_mm.toydrive.world import Actor, World
 
 ANNOTATION_RANGE = 80.0  # metres from the recording car
 _START = 0.3  # seconds of the first key frame

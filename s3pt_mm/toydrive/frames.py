@@ -7,8 +7,8 @@ from collections import OrderedDict
 
 import numpy as np
 
-from .config import SCENE_NAMES, ToyDriveConfig
-from .world import VAL_SCENES, World, build_world
+from s3pt_mm.toydrive.config import SCENE_NAMES, ToyDriveConfig
+from s3pt_mm.toydrive.world import VAL_SCENES, World, build_world
 
 _VAL_EXTRA = 10_000  # number of the first world that only val frames show
 _worlds: OrderedDict[str, World] = OrderedDict()

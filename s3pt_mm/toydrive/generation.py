@@ -20,8 +20,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from . import capture_nuscenes, write_cityscapes, write_nuimages, write_nuscenes
-from .config import ToyDriveConfig
+from s3pt_mm.toydrive import capture_nuscenes, write_cityscapes, write_nuimages, write_nuscenes
+from s3pt_mm.toydrive.config import ToyDriveConfig
 
 FORMAT = 2  # raise when the same config gives other bytes
 RECORD = 'toydrive.json'

@@ -6,7 +6,7 @@ import colorsys
 
 import numpy as np
 
-from . import taxonomy as tx
+from s3pt_mm.toydrive import taxonomy as tx
 
 # Kinds of surface; shading.py has one function for each.
 PLAIN, FACADE, STRIPES, PATCHES, FOLIAGE, GLASS, LAMP, GROUND, BRICKS = range(9)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from . import materials as mt
-from . import textures
-from .sensors import Camera
-from .taxonomy import SKY
-from .tracing import Hits, Instant
-from .world import Light
+from s3pt_mm.toydrive import materials as mt
+from s3pt_mm.toydrive import textures
+from s3pt_mm.toydrive.sensors import Camera
+from s3pt_mm.toydrive.taxonomy import SKY
+from s3pt_mm.toydrive.tracing import Hits, Instant
+from s3pt_mm.toydrive.world import Light
 
 _BAND = 24_000  # rays shaded at once
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .materials import BRICKS, FACADE, FOLIAGE, Materials
-from .shapes import Shape, rotation_z
-from .street import KERB, Street
-from .taxonomy import (
+from s3pt_mm.toydrive.materials import BRICKS, FACADE, FOLIAGE, Materials
+from s3pt_mm.toydrive.shapes import Shape, rotation_z
+from s3pt_mm.toydrive.street import KERB, Street
+from s3pt_mm.toydrive.taxonomy import (
     BUILDING,
     FENCE,
     POLE,

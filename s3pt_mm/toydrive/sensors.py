@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .shapes import rotation_z
-from .tracing import Instant
+from s3pt_mm.toydrive.shapes import rotation_z
+from s3pt_mm.toydrive.tracing import Instant
 
 LIDAR = 'LIDAR_TOP'
 CAMERAS = (

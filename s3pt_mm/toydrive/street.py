@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .materials import GROUND, Materials
-from .shapes import Shape
-from .taxonomy import ROAD, SIDEWALK, TERRAIN
+from s3pt_mm.toydrive.materials import GROUND, Materials
+from s3pt_mm.toydrive.shapes import Shape
+from s3pt_mm.toydrive.taxonomy import ROAD, SIDEWALK, TERRAIN
 
 KERB = 0.15  # metres that pavements lie above the road
 SURFACES = (ROAD, SIDEWALK, TERRAIN)

@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from .config import ToyDriveConfig
-from .frames import token
-from .sensors import Camera
-from .taxonomy import ATTRIBUTES
+from s3pt_mm.toydrive.config import ToyDriveConfig
+from s3pt_mm.toydrive.frames import token
+from s3pt_mm.toydrive.sensors import Camera
+from s3pt_mm.toydrive.taxonomy import ATTRIBUTES
 
 Record = dict[str, Any]
 

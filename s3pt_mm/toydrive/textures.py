@@ -7,9 +7,9 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from . import materials as mt
-from .street import Street
-from .taxonomy import ROAD, SIDEWALK, TERRAIN
+from s3pt_mm.toydrive import materials as mt
+from s3pt_mm.toydrive.street import Street
+from s3pt_mm.toydrive.taxonomy import ROAD, SIDEWALK, TERRAIN
 
 _NOISE_SIZE = 512
 

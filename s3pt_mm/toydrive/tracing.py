@@ -8,7 +8,7 @@ import numpy as np
 from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 
-from .world import World
+from s3pt_mm.toydrive.world import World
 
 FAR = 400.0  # metres; beyond lies the sky
 

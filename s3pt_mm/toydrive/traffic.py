@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import taxonomy as tx
-from .actors import draw_size
-from .street import Street
+from s3pt_mm.toydrive import taxonomy as tx
+from s3pt_mm.toydrive.actors import draw_size
+from s3pt_mm.toydrive.street import Street
 
 # Kinds that must appear beside the recorded path where a world is asked for them.
 RARE = (

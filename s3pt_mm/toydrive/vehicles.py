@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .materials import Materials
-from .shapes import Shape
+from s3pt_mm.toydrive.materials import Materials
+from s3pt_mm.toydrive.shapes import Shape
 
 Size = tuple[float, float, float]
 

@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from . import taxonomy as tx
-from . import vehicles
-from .actors import build
-from .config import SCENE_NAMES, ToyDriveConfig
-from .materials import Materials
-from .scenery import furnish
-from .shapes import rotation_z
-from .street import Street, ground_shape
-from .traffic import RARE, Placement, Planner
+from s3pt_mm.toydrive import taxonomy as tx
+from s3pt_mm.toydrive import vehicles
+from s3pt_mm.toydrive.actors import build
+from s3pt_mm.toydrive.config import SCENE_NAMES, ToyDriveConfig
+from s3pt_mm.toydrive.materials import Materials
+from s3pt_mm.toydrive.scenery import furnish
+from s3pt_mm.toydrive.shapes import rotation_z
+from s3pt_mm.toydrive.street import Street, ground_shape
+from s3pt_mm.toydrive.traffic import RARE, Placement, Planner
 
 SIGHT = 110.0  # metres beyond which moving things are left out, for speed
 NEAR = 22.0  # metres within which they are never left out

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from . import taxonomy as tx
-from .config import ToyDriveConfig
-from .frames import generator, get_world, time_of_frame, world_of_frame
-from .rendering import render
-from .sensors import cityscapes_camera
-from .tables import write_image
-from .tracing import Instant
+from s3pt_mm.toydrive import taxonomy as tx
+from s3pt_mm.toydrive.config import ToyDriveConfig
+from s3pt_mm.toydrive.frames import generator, get_world, time_of_frame, world_of_frame
+from s3pt_mm.toydrive.rendering import render
+from s3pt_mm.toydrive.sensors import cityscapes_camera
+from s3pt_mm.toydrive.tables import write_image
+from s3pt_mm.toydrive.tracing import Instant
 
 IGNORED = 255
 

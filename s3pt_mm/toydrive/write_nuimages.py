@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco
 
-from . import taxonomy as tx
-from .config import ToyDriveConfig
-from .frames import generator, get_world, time_of_frame, token, world_of_frame
-from .rendering import Photo, render
-from .sensors import CAMERAS, camera_rig
-from .tables import (
+from s3pt_mm.toydrive import taxonomy as tx
+from s3pt_mm.toydrive.config import ToyDriveConfig
+from s3pt_mm.toydrive.frames import generator, get_world, time_of_frame, token, world_of_frame
+from s3pt_mm.toydrive.rendering import Photo, render
+from s3pt_mm.toydrive.sensors import CAMERAS, camera_rig
+from s3pt_mm.toydrive.tables import (
     Record,
     attributes,
     calibration,
@@ -23,8 +23,8 @@ from .tables import (
     write_image,
     write_table,
 )
-from .tracing import Instant
-from .world import World
+from s3pt_mm.toydrive.tracing import Instant
+from s3pt_mm.toydrive.world import World
 
 _EPOCH = 1_540_000_000_000_000
 _WORLD_STEP = 3_600_000_000

@@ -8,13 +8,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from . import taxonomy as tx
-from .capture_nuscenes import key_time, sensors_of, stamp
-from .config import SCENE_NAMES, ToyDriveConfig
-from .frames import generator, get_world, token
-from .sensors import CAMERAS, LIDAR, Camera
-from .shapes import rotation_z
-from .tables import (
+from s3pt_mm.toydrive import taxonomy as tx
+from s3pt_mm.toydrive.capture_nuscenes import key_time, sensors_of, stamp
+from s3pt_mm.toydrive.config import SCENE_NAMES, ToyDriveConfig
+from s3pt_mm.toydrive.frames import generator, get_world, token
+from s3pt_mm.toydrive.sensors import CAMERAS, LIDAR, Camera
+from s3pt_mm.toydrive.shapes import rotation_z
+from s3pt_mm.toydrive.tables import (  # fmt: skip
     Record,
     attributes,
     calibration,
@@ -22,8 +22,8 @@ from .tables import (
     quaternion,
     write_image,
     write_table,
-)  # fmt: skip
-from .world import World
+)
+from s3pt_mm.toydrive.world import World
 
 VERSION = 'v1.0-mini'
 LOCATIONS = (

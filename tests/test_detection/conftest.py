@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from s3pt_mm.datasets.nuscenes_infos import create_infos
+from s3pt_mm.data.datasets.nuscenes_infos import create_infos
 from s3pt_mm.toydrive import ToyDriveConfig, generate
 
 from .fake_tables import VERSION, write_fake_tables

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from mmdet3d.structures import LiDARInstance3DBoxes
 
-from s3pt_mm.detection.box_coder import decode_boxes, encode_boxes
-from s3pt_mm.detection.nuscenes_dataset import SurroundNuScenesDataset
+from s3pt_mm.detection.data.nuscenes_dataset import SurroundNuScenesDataset
+from s3pt_mm.detection.petr.box_coder import decode_boxes, encode_boxes
 
 
 def truth_samples(root: Path) -> list[dict[str, Any]]:

@@ -52,8 +52,7 @@ def write_fake_tables(root: Path) -> Path:
     tables['visibility'] = [{'token': '4', 'level': 'v80-100'}]
     tables['category'] = [{'token': name, 'name': name} for name in SIZES]
     tables['attribute'] = [
-        {'token': name, 'name': name}
-        for name in (*sum(ATTRIBUTES.values(), ()), 'vehicle.stopped')
+        {'token': name, 'name': name} for name in (*sum(ATTRIBUTES.values(), ()), 'vehicle.stopped')
     ]
     for scene in SCENES:
         _write_scene(tables, scene, generator)
@@ -84,9 +83,7 @@ def _write_scene(tables: dict[str, list], scene: str, generator: np.random.Rando
             'prev': samples[number - 1] if number else '',
             'next': samples[number + 1] if number + 1 < len(samples) else '',
         }
-        tables['sample'].append(
-            {'token': sample, 'timestamp': time, 'scene_token': scene, **chain}
-        )
+        tables['sample'].append({'token': sample, 'timestamp': time, 'scene_token': scene, **chain})
         tables['ego_pose'].append(
             {
                 'token': sample, 'timestamp': time,

@@ -4,8 +4,8 @@ import pytest
 import torch
 from mmcv.cnn.bricks.transformer import MultiheadAttention
 
-from s3pt_mm.detection import attention as module
-from s3pt_mm.detection.attention import (
+from s3pt_mm.detection.petr import attention as module
+from s3pt_mm.detection.petr.attention import (
     DropoutAttention,
     LeanMultiheadAttention,
     _Blocks,

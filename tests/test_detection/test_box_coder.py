@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from s3pt_mm.detection.box_coder import S3PTNMSFreeCoder, decode_boxes, encode_boxes
+from s3pt_mm.detection.petr.box_coder import S3PTNMSFreeCoder, decode_boxes, encode_boxes
 
 
 def random_boxes(count: int) -> torch.Tensor:

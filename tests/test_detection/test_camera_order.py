@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 from mmdet3d.registry import HOOKS
 
-from s3pt_mm.detection.camera_order import CameraOrderHook
-from s3pt_mm.detection.loading import NUSCENES_CAMERAS
+from s3pt_mm.detection.data.camera_order import CameraOrderHook
+from s3pt_mm.detection.data.loading import NUSCENES_CAMERAS
 
 
 def _runner(cameras: list[str] | None, loop: str = '_test_loop') -> SimpleNamespace:

@@ -4,8 +4,8 @@ import pytest
 import torch
 from mmcv.cnn.bricks.transformer import FFN
 
-from s3pt_mm.detection import feed_forward as module
-from s3pt_mm.detection.feed_forward import DroppedReLU, LeanFFN
+from s3pt_mm.detection.petr import feed_forward as module
+from s3pt_mm.detection.petr.feed_forward import DroppedReLU, LeanFFN
 
 
 @pytest.mark.parametrize('training', [True, False])

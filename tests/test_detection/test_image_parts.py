@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from s3pt_mm.detection.cp_fpn import S3PTCPFPN
-from s3pt_mm.detection.grid_mask import GridMask
-from s3pt_mm.detection.vovnet import S3PTVoVNet
+from s3pt_mm.detection.petr.cp_fpn import S3PTCPFPN
+from s3pt_mm.detection.petr.grid_mask import GridMask
+from s3pt_mm.detection.petr.vovnet import S3PTVoVNet
 
 
 def test_grid_mask_blanks_squares_alike_in_all_images() -> None:

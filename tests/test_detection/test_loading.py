@@ -9,9 +9,9 @@ import mmcv
 import numpy as np
 import pytest
 
-from s3pt_mm.datasets.errors import DataError
-from s3pt_mm.detection.calibration import project
-from s3pt_mm.detection.loading import LoadSurroundImages
+from s3pt_mm.common.errors import DataError
+from s3pt_mm.detection.data.calibration import project
+from s3pt_mm.detection.data.loading import LoadSurroundImages
 
 CAMERAS = ('CAM_FRONT', 'CAM_FRONT_LEFT', 'CAM_BACK')
 

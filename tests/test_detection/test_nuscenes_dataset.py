@@ -10,8 +10,8 @@ import pytest
 from mmengine.registry import init_default_scope
 from nuscenes import NuScenes
 
-from s3pt_mm.datasets.errors import DataError
-from s3pt_mm.datasets.info_file import load_info_file, write_info_file
+from s3pt_mm.common.errors import DataError
+from s3pt_mm.data.datasets.info_file import load_info_file, write_info_file
 from s3pt_mm.detection import SurroundNuScenesDataset
 
 PACK = {'type': 'Pack3DDetInputs', 'keys': ['gt_bboxes_3d', 'gt_labels_3d']}

@@ -14,17 +14,17 @@ from nuscenes import NuScenes
 from nuscenes.eval.common.config import config_factory
 from nuscenes.eval.detection.evaluate import DetectionEval
 
-from s3pt_mm.datasets.info_file import load_info_file
-from s3pt_mm.detection.devkit import predictions
-from s3pt_mm.detection.nuscenes_dataset import SurroundNuScenesDataset
-from s3pt_mm.detection.range_metric import NuScenesRangeMetric, looks_cut, range_figures
-from s3pt_mm.detection.submission import (
+from s3pt_mm.data.datasets.info_file import load_info_file
+from s3pt_mm.detection.data.nuscenes_dataset import SurroundNuScenesDataset
+from s3pt_mm.detection.metrics.devkit import predictions
+from s3pt_mm.detection.metrics.range_metric import NuScenesRangeMetric, looks_cut, range_figures
+from s3pt_mm.detection.metrics.submission import (
     CAMERA_META,
     lidar_to_global,
     read_submission,
     submission_boxes,
 )
-from s3pt_mm.detection.subset_metric import NuScenesSubsetMetric
+from s3pt_mm.detection.metrics.subset_metric import NuScenesSubsetMetric
 
 from .detector_samples import detector_sample, truth_samples
 from .fake_tables import VERSION

@@ -12,7 +12,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from s3pt_mm.detection.benchmark import make_samples
+from tools.dev.benchmark_detection import make_samples
 
 from .petr_cases import REPOSITORY, petr_config, scoped
 

@@ -7,7 +7,7 @@ import torch
 from mmdet3d.structures import Det3DDataSample
 from torch import Tensor, nn
 
-from s3pt_mm.detection.benchmark import make_samples
+from tools.dev.benchmark_detection import make_samples
 
 from .petr_cases import tiny_head
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from s3pt_mm.detection.benchmark import make_samples
-from s3pt_mm.detection.position_embedding import (
+from s3pt_mm.detection.petr.position_embedding import (
     FrustumCache,
     depth_bins,
     frustum_points,
@@ -15,7 +14,8 @@ from s3pt_mm.detection.position_embedding import (
     stack_lidar2img,
     view_positions,
 )
-from s3pt_mm.detection.tokens import padding_of_tokens
+from s3pt_mm.detection.petr.tokens import padding_of_tokens
+from tools.dev.benchmark_detection import make_samples
 
 from .petr_cases import tiny_head
 
@@ -64,7 +64,7 @@ def test_cache_computes_a_calibration_once_and_is_bounded(monkeypatch: pytest.Mo
     assert cache.lookup(first, IMAGE, SIZE, device)[0] is volume  # now the latest
     cache.lookup(shifted[1], IMAGE, SIZE, device)
     assert len(cache) == 2
-    monkeypatch.setattr('s3pt_mm.detection.position_embedding.frustum_points', None)
+    monkeypatch.setattr('s3pt_mm.detection.petr.position_embedding.frustum_points', None)
     assert cache.lookup(first, IMAGE, SIZE, device)[0] is volume  # the older one went
     with pytest.raises(TypeError):
         cache.lookup(shifted[0], IMAGE, SIZE, device)

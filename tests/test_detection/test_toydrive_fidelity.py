@@ -12,11 +12,11 @@ from mmdet3d.registry import DATASETS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-import s3pt_mm.datasets.transforms.seeding  # noqa: F401  registers SeedFromIndex
-from s3pt_mm.detection.calibration import project
-from s3pt_mm.detection.nuscenes_dataset import SurroundNuScenesDataset
-from s3pt_mm.detection.submission import CAMERA_META
-from s3pt_mm.detection.subset_metric import NuScenesSubsetMetric
+import s3pt_mm.resume.seeding  # noqa: F401  registers SeedFromIndex
+from s3pt_mm.detection.data.calibration import project
+from s3pt_mm.detection.data.nuscenes_dataset import SurroundNuScenesDataset
+from s3pt_mm.detection.metrics.submission import CAMERA_META
+from s3pt_mm.detection.metrics.subset_metric import NuScenesSubsetMetric
 
 from .detector_samples import truth_samples
 from .fake_tables import VERSION
@@ -130,7 +130,7 @@ def _displacement(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, fl
 
 def test_the_key_of_a_sample_decides_its_augmentation(config: Config) -> None:
     """KeyedIndex through the shipped pipeline: same key, same sample; another epoch, another."""
-    from s3pt_mm.engine.keyed_sampler import KeyedIndex
+    from s3pt_mm.resume.keyed_sampler import KeyedIndex
 
     init_default_scope('mmdet3d')
     dataset = DATASETS.build(config.train_dataloader.dataset)

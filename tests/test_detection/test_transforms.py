@@ -10,9 +10,9 @@ import pytest
 import torch
 from mmdet3d.structures import LiDARInstance3DBoxes
 
-from s3pt_mm.detection.calibration import project, project_matrix
-from s3pt_mm.detection.loading import LoadSurroundImages
-from s3pt_mm.detection.transforms import MultiViewGlobalRotScale, MultiViewResizeCropFlip
+from s3pt_mm.detection.data.calibration import project, project_matrix
+from s3pt_mm.detection.data.loading import LoadSurroundImages
+from s3pt_mm.detection.data.transforms import MultiViewGlobalRotScale, MultiViewResizeCropFlip
 
 CAMERAS = ('CAM_FRONT', 'CAM_FRONT_LEFT', 'CAM_BACK')
 

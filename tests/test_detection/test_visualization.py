@@ -12,8 +12,8 @@ from mmdet3d.registry import HOOKS, VISUALIZERS
 from mmdet3d.structures import Det3DDataSample, LiDARInstance3DBoxes
 from mmengine.structures import InstanceData
 
-from s3pt_mm.detection.loading import LoadSurroundImages
-from s3pt_mm.detection.panel import (
+from s3pt_mm.detection.data.loading import LoadSurroundImages
+from s3pt_mm.detection.pictures.panel import (
     PREDICTION_COLOUR,
     TRUTH_COLOUR,
     DrawnBoxes,
@@ -21,7 +21,7 @@ from s3pt_mm.detection.panel import (
     draw_boxes,
     draw_panel,
 )
-from s3pt_mm.detection.visualization import SurroundVisualizationHook, SurroundVisualizer
+from s3pt_mm.detection.pictures.visualization import SurroundVisualizationHook, SurroundVisualizer
 
 CAMERAS = ('CAM_FRONT', 'CAM_FRONT_LEFT', 'CAM_BACK')
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from mmpretrain.models.backbones import VisionTransformer
 
-from s3pt_mm.datasets.nuscenes_infos import create_infos
-from s3pt_mm.evaluation.nuimages_masks import create_nuimages
+from s3pt_mm.data.datasets.nuscenes_infos import create_infos
+from s3pt_mm.data.nuimages_masks import create_nuimages
 from s3pt_mm.toydrive import ToyDriveConfig, generate
 from tests.nuimages_tables import write_nuimages
 from tests.test_reliability.method_runs import TINY_VIT

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from s3pt_mm import compat
+from s3pt_mm.hosts import compat
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 

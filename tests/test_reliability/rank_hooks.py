@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 from mmengine.dist import get_rank
 
-from s3pt_mm.hooks.divergence import DivergenceHook, TrainingDiverged
+from s3pt_mm.resume.divergence import DivergenceHook, TrainingDiverged
 
 
 def watch_collapse(folder: str, entropies: list[list[float]]) -> dict:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from s3pt_mm import compat
+from s3pt_mm.hosts import compat
 
 compat.apply()  # before mmpretrain: this module is also the first import of the rank processes
 
@@ -18,7 +18,7 @@ from mmengine.registry import DefaultScope  # noqa: E402
 from mmpretrain.registry import MODELS  # noqa: E402
 from mmpretrain.structures import DataSample  # noqa: E402
 
-import s3pt_mm.algorithms  # noqa: E402, F401 - registers the algorithms
+import s3pt_mm.method.algorithms  # noqa: E402, F401 - registers the algorithms
 
 SIZE, PATCH = 48, 16
 TOKENS = (SIZE // PATCH) ** 2

@@ -8,10 +8,10 @@ import os
 
 import pytest
 
-from s3pt_mm.engine.chaos import torment
-from s3pt_mm.engine.compare_checkpoints import compare_checkpoints
 from tests.test_reliability.method_runs import small_config
 from tests.test_reliability.tiny_run import last_checkpoint, tiny_config, train
+from tools.dev.chaos_kills import torment
+from tools.dev.compare_checkpoints import compare_checkpoints
 
 KILLS = os.environ.get('S3PT_CHAOS_KILLS')
 CONTEXT = multiprocessing.get_context('forkserver')

@@ -11,7 +11,7 @@ import time
 import pytest
 import torch
 
-from s3pt_mm.engine.compare_checkpoints import compare_checkpoints
+from tools.dev.compare_checkpoints import compare_checkpoints
 
 SMALL = [
     'train_dataloader.batch_size=2',

@@ -10,8 +10,8 @@ import torch
 from mmengine.runner import Runner
 from mmpretrain.registry import DATASETS
 
-from s3pt_mm.engine import KeyedIndex
-from s3pt_mm.hooks.divergence import TrainingDiverged
+from s3pt_mm.resume.divergence import TrainingDiverged
+from s3pt_mm.resume.keyed_sampler import KeyedIndex
 from tests.test_reliability.method_runs import small_config
 
 

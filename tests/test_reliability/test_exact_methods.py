@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from s3pt_mm.engine.compare_checkpoints import compare_checkpoints
 from tests.test_reliability.method_runs import small_config, small_petr, small_segmenter
 from tests.test_reliability.tiny_run import last_checkpoint, train
+from tools.dev.compare_checkpoints import compare_checkpoints
 
 PRETRAINING = ['toydrive/dino_vitt16.py', 'toydrive/cribo_vitt16.py', 'toydrive/s3pt_vitt16.py']
 ACCUMULATE = {'optim_wrapper.accumulative_counts': 2}

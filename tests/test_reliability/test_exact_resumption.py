@@ -5,9 +5,9 @@ import copy
 import pytest
 import torch
 
-from s3pt_mm.engine.compare_checkpoints import compare_checkpoints
-from s3pt_mm.hooks.safe_checkpoint import STATE_KEY
+from s3pt_mm.resume.safe_checkpoint import STATE_KEY
 from tests.test_reliability.tiny_run import NoisyRows, last_checkpoint, tiny_config, train
+from tools.dev.compare_checkpoints import compare_checkpoints
 
 ITER = {'train_cfg': {'type': 'ExactIterTrainLoop', 'max_iters': 18}}
 ITER_VALIDATED = {'train_cfg': {'type': 'ExactIterTrainLoop', 'max_iters': 18, 'val_interval': 6}}

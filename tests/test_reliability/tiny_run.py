@@ -18,9 +18,9 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import Dataset
 
-import s3pt_mm.hooks.safe_checkpoint
-from s3pt_mm import compat
-from s3pt_mm.engine import KeyedIndex
+import s3pt_mm.resume.safe_checkpoint
+from s3pt_mm.hosts import compat
+from s3pt_mm.resume.keyed_sampler import KeyedIndex
 
 compat.apply()
 
@@ -186,4 +186,4 @@ def last_checkpoint(folder: Path) -> Path:
     return Path((folder / 'last_checkpoint').read_text())
 
 
-assert s3pt_mm.hooks.safe_checkpoint.SafeCheckpointHook  # imported to be registered
+assert s3pt_mm.resume.safe_checkpoint.SafeCheckpointHook  # imported to be registered

@@ -7,15 +7,20 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from mmpretrain.models.backbones import VisionTransformer
 
-import s3pt_mm.engine
-import s3pt_mm.hooks
+import s3pt_mm.resume
 import s3pt_mm.segmentation  # noqa: F401
-from s3pt_mm.evaluation.nuimages_masks import create_nuimages
+from s3pt_mm.data.nuimages_masks import create_nuimages
 from tests.nuimages_tables import write_nuimages
 
 ARCH = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
+
+
+@pytest.fixture(autouse=True)
+def _mmseg_scope(_same_default_scope: None) -> None:
+    init_default_scope('mmseg')
 
 
 @pytest.fixture(scope='session')

@@ -2,7 +2,7 @@
 
 import pytest
 
-from s3pt_mm.evaluation.class_sets import CITYSCAPES_19, NUIMAGES_13
+from s3pt_mm.data.class_sets import CITYSCAPES_19, NUIMAGES_13
 from s3pt_mm.segmentation.class_mapping import ClassMapping, load_mapping, mapping_names
 
 

@@ -7,10 +7,9 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope, init_default_scope
 from mmseg.registry import MODELS, PARAM_SCHEDULERS
 
-import s3pt_mm.engine
-import s3pt_mm.hooks
+import s3pt_mm.resume
 import s3pt_mm.segmentation  # noqa: F401
-from s3pt_mm.evaluation.class_sets import CITYSCAPES_19, NUIMAGES_13
+from s3pt_mm.data.class_sets import CITYSCAPES_19, NUIMAGES_13
 
 SEGMENTER = [
     f'{head}_{vit}_{data}'

@@ -9,8 +9,8 @@ from mmseg.registry import DATASETS, TRANSFORMS
 from PIL import Image
 
 import s3pt_mm.segmentation  # noqa: F401
-from s3pt_mm.evaluation.class_sets import NUIMAGES_13, NUIMAGES_25, NUIMAGES_RAW_IDS
-from s3pt_mm.evaluation.labelled_images import LabelError
+from s3pt_mm.data.class_sets import NUIMAGES_13, NUIMAGES_25, NUIMAGES_RAW_IDS
+from s3pt_mm.data.labelled_images import LabelError
 
 PIPELINE = [dict(type='LoadImageFromFile'), dict(type='mmseg.LoadSegmentationLabels')]
 

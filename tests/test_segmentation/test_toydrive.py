@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from s3pt_mm.evaluation.nuimages_masks import create_nuimages
+from s3pt_mm.data.nuimages_masks import create_nuimages
 from s3pt_mm.toydrive import ToyDriveConfig, generate
 from tests.tool_runs import run_tool
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.runner import Runner
 
-from s3pt_mm.frozen import CheckpointMismatchError
+from s3pt_mm.weights.frozen import CheckpointMismatchError
 
 
 def state_of(path):
@@ -99,8 +99,8 @@ def test_predictions_are_kept_and_score_the_same(tiny, tmp_path, nuimages_root):
     assert [f.name for f in files] == ['v1.0-val_0.png', 'v1.0-val_1.png']
     import numpy as np
 
-    from s3pt_mm.evaluation.confusion import confusion_matrix, scores
-    from s3pt_mm.evaluation.labelled_images import LabelledImages
+    from s3pt_mm.data.labelled_images import LabelledImages
+    from s3pt_mm.probes.confusion import confusion_matrix, scores
 
     images = LabelledImages.from_nuimages(nuimages_root / 'nuimages_val.json', image_size=(16, 16))
     confusion = sum(
@@ -113,7 +113,7 @@ def test_predictions_are_kept_and_score_the_same(tiny, tmp_path, nuimages_root):
 
 
 def test_domain_report(tiny, tmp_path):
-    from s3pt_mm.segmentation.domain import evaluate_domains
+    from s3pt_mm.cli.domain_generalisation import evaluate_domains
 
     cfg = tiny()
     Runner.from_cfg(cfg).train()

@@ -56,9 +56,7 @@ def test_attributes_follow_the_metrics_rule(nusc: NuScenes) -> None:
     assert moving > 10
 
 
-def test_velocities_are_those_of_the_world(
-    nusc: NuScenes, toydrive_config: ToyDriveConfig
-) -> None:
+def test_velocities_are_those_of_the_world(nusc: NuScenes, toydrive_config: ToyDriveConfig) -> None:
     truth = {}
     for scene in range(toydrive_config.scenes):
         world = get_world(toydrive_config, scene)

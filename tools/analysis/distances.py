@@ -31,13 +31,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Reads the info files and writes figure and numbers; returns the exit code."""
     args = parse_args(argv)
-    from s3pt_mm import compat
+    from s3pt_mm.hosts import compat
 
     compat.apply()
-    from s3pt_mm.analysis.detection_distances import write_distances
-    from s3pt_mm.datasets.errors import DataError
-    from s3pt_mm.datasets.info_file import load_info_file
-    from s3pt_mm.detection.distances import object_distances
+    from s3pt_mm.common.errors import DataError
+    from s3pt_mm.data.datasets.info_file import load_info_file
+    from s3pt_mm.reports.detection_distances import write_distances
+    from s3pt_mm.reports.distances import object_distances
 
     try:
         contents = [load_info_file(path) for path in args.infos]

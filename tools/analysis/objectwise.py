@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # works without installation too
 
-from s3pt_mm.analysis.objectwise import add_arguments, run  # noqa: E402
+from s3pt_mm.reports.objectwise import add_arguments, run  # noqa: E402
 
 
 def main() -> None:

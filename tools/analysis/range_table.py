@@ -52,18 +52,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Evaluates every submission and writes one table; returns the exit code."""
     args = parse_args(argv)
-    from s3pt_mm import compat
+    from s3pt_mm.hosts import compat
 
     compat.apply()
     from nuscenes import NuScenes
 
-    from s3pt_mm.analysis.detection_published import TABLE6
-    from s3pt_mm.analysis.detection_tables import write_range_table
-    from s3pt_mm.datasets.errors import DataError
-    from s3pt_mm.detection.devkit import split_tokens
-    from s3pt_mm.detection.devkit_metric import VALIDATION_SPLITS
-    from s3pt_mm.detection.range_metric import looks_cut, range_figures
-    from s3pt_mm.detection.submission import read_submission
+    from s3pt_mm.common.errors import DataError
+    from s3pt_mm.detection.metrics.devkit import split_tokens
+    from s3pt_mm.detection.metrics.devkit_metric import VALIDATION_SPLITS
+    from s3pt_mm.detection.metrics.range_metric import looks_cut, range_figures
+    from s3pt_mm.detection.metrics.submission import read_submission
+    from s3pt_mm.reports.detection_published import TABLE6
+    from s3pt_mm.reports.detection_tables import write_range_table
 
     try:
         results = {name: read_submission(path) for name, path in args.submission}
@@ -84,9 +84,7 @@ def main(argv: list[str] | None = None) -> int:
             models[name] = range_figures(
                 nusc, boxes, tokens=tokens, ranges=args.ranges, exclude=args.exclude
             )
-        paths = write_range_table(
-            models, args.out, published=None if args.no_published else TABLE6
-        )
+        paths = write_range_table(models, args.out, published=None if args.no_published else TABLE6)
     except (DataError, ValueError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1

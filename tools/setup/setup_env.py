@@ -126,7 +126,7 @@ def _fill(venv: Path, cache: Path) -> None:
         '-W',
         'ignore',
         '-c',
-        f'from s3pt_mm import compat; compat.apply(); compat.check_versions(); {_IMPORTS}',
+        f'from s3pt_mm.hosts import compat; compat.apply(); compat.check_versions(); {_IMPORTS}',
     )
 
 

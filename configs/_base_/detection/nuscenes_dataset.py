@@ -42,7 +42,9 @@ train_pipeline = [
         flip_prob=0.5,
         training=True,
     ),
-    dict(type='MultiViewGlobalRotScale', rotation_range=(-0.3925, 0.3925), scale_range=(0.95, 1.05)),
+    dict(
+        type='MultiViewGlobalRotScale', rotation_range=(-0.3925, 0.3925), scale_range=(0.95, 1.05)
+    ),
     dict(type='Pack3DDetInputs', keys=['img', 'gt_bboxes_3d', 'gt_labels_3d'], meta_keys=meta_keys),
 ]
 test_pipeline = [

@@ -48,9 +48,7 @@ model = dict(
             dropout=0.1,
             recompute=False,
         ),
-        bbox_coder=dict(
-            type='S3PTNMSFreeCoder', post_center_range=position_range, max_num=300
-        ),
+        bbox_coder=dict(type='S3PTNMSFreeCoder', post_center_range=position_range, max_num=300),
         assigner=dict(
             type='S3PTHungarianAssigner3D',
             match_costs=[

@@ -3,10 +3,8 @@
 default_scope = 'mmdet3d'
 custom_imports = dict(
     imports=[
-        's3pt_mm.datasets.transforms.seeding',
         's3pt_mm.detection',
-        's3pt_mm.engine',
-        's3pt_mm.hooks',
+        's3pt_mm.resume',
     ],
     allow_failed_imports=False,
 )

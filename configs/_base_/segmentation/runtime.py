@@ -2,9 +2,8 @@
 default_scope = 'mmseg'
 custom_imports = dict(
     imports=[
-        's3pt_mm.datasets.transforms.seeding',
-        's3pt_mm.engine',
-        's3pt_mm.hooks',
+        's3pt_mm.resume',
+        's3pt_mm.probes.knn_hook',
         's3pt_mm.segmentation',
     ],
     allow_failed_imports=False,

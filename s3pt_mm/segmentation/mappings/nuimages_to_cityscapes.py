@@ -6,7 +6,7 @@ left out. Construction vehicles and trailers are trucks or unlabelled in Citysca
 out, as are barrier and cone, which Cityscapes has no class for.
 """
 
-from s3pt_mm.evaluation.class_sets import CITYSCAPES_19, NUIMAGES_13
+from s3pt_mm.data.class_sets import CITYSCAPES_19, NUIMAGES_13
 from s3pt_mm.segmentation.class_mapping import ClassMapping
 
 SHARED = {

@@ -1,0 +1,108 @@
+"""``tools/dense_knn.py``: a backbone from a checkpoint, its dense k-NN figures as JSON and
+table."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.logging import MMLogger
+
+from s3pt_mm.common.files import write_json
+from s3pt_mm.data.labelled_images import LabelledImages
+from s3pt_mm.probes.dense_knn import evaluate_dense_knn
+from s3pt_mm.probes.linear_probe import evaluate_linear_probe
+from s3pt_mm.reports.tables import write_table
+
+TOY_ARCH = dict(embed_dims=128, num_layers=6, num_heads=4, feedforward_channels=512)
+ARCHITECTURES: dict[str, Any] = {'vitt': TOY_ARCH, 'vits': 'deit-small', 'vitb': 'deit-base'}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``tools/dense_knn.py``."""
+    parser.add_argument('checkpoint', help='pre-training checkpoint, or the word "random"')
+    parser.add_argument('--arch', choices=ARCHITECTURES, default='vits')
+    parser.add_argument('--patch-size', type=int, default=16)
+    parser.add_argument('--prefix', default='teacher.backbone.')
+    parser.add_argument(
+        '--train', required=True, help='list of create_data.py nuimages, or a Cityscapes folder'
+    )
+    parser.add_argument('--val', required=True, help='the same, to be segmented')
+    parser.add_argument(
+        '--class-set', default='nuimages13', choices=('nuimages5', 'nuimages13', 'nuimages25')
+    )
+    parser.add_argument('--image-size', type=int, nargs=2, default=(448, 800), metavar=('H', 'W'))
+    parser.add_argument('--max-images', type=int, help='of each list, spread evenly')
+    parser.add_argument(
+        '--linear',
+        action='store_true',
+        help='fit a linear head to convergence instead of searching neighbours',
+    )
+    parser.add_argument('-k', type=int, default=30)
+    parser.add_argument('--temperature', type=float, default=0.02)
+    parser.add_argument('--memory-size', type=int, default=1_000_000, help='patches at most')
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--batch-size', type=int, default=8)
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--out', help='stem of the .json, .csv and .md files')
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Entry point of ``tools/dense_knn.py``; prints the figures."""
+    from s3pt_mm.weights.frozen import FrozenVisionTransformer
+
+    patch = args.patch_size
+    if any(side % patch for side in args.image_size):
+        raise SystemExit(f'--image-size {args.image_size} is no multiple of the patch, {patch}.')
+    MMLogger.get_instance('dense_knn', log_level='WARNING')  # not a line a parameter
+    torch.manual_seed(args.seed)
+    backbone = FrozenVisionTransformer(
+        arch=ARCHITECTURES[args.arch],
+        img_size=tuple(args.image_size),
+        patch_size=patch,
+        out_type='featmap',
+        init_cfg=dict(type='Pretrained', checkpoint=args.checkpoint, prefix=args.prefix),
+    )
+    backbone.init_weights()
+    backbone.to(args.device)
+    settings = dict(image_size=tuple(args.image_size), max_images=args.max_images)
+    start = time.monotonic()
+    search = dict(k=args.k, temperature=args.temperature)
+    evaluate = evaluate_linear_probe if args.linear else partial(evaluate_dense_knn, **search)
+    result = evaluate(
+        lambda images: backbone(images)[-1],
+        _images(args.train, 'train', args.class_set, settings),
+        _images(args.val, 'val', args.class_set, settings),
+        memory_size=args.memory_size,
+        seed=args.seed,
+        batch_size=args.batch_size,
+        device=args.device,
+    )
+    result |= dict(seconds=time.monotonic() - start, settings=vars(args))
+    rows = [dict(name=name, IoU=value) for name, value in result['IoU'].items()]
+    rows += [dict(name=name, IoU=result[name]) for name in ('mIoU', 'mAcc', 'aAcc')]
+    for row in rows:
+        print(f'{row["name"]:>24} {row["IoU"]:7.2f}')
+    print(f'{result["memory_size"]} patches in memory, {result["seconds"]:.0f} s')
+    if args.out:
+        what = 'Linear head' if args.linear else 'Dense k-NN'
+        write_json(f'{args.out}.json', result)
+        write_table(
+            rows,
+            dict(name='class', IoU='IoU'),
+            args.out,
+            ('md', 'csv'),
+            caption=f'{what} of {args.checkpoint}, percent',
+            float_format='.2f',
+        )
+    return result
+
+
+def _images(source: str, split: str, class_set: str, settings: dict[str, Any]) -> LabelledImages:
+    if Path(source).is_dir():
+        return LabelledImages.from_cityscapes(source, split, **settings)
+    return LabelledImages.from_nuimages(source, class_set=class_set, **settings)

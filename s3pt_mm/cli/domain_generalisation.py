@@ -1,0 +1,106 @@
+"""Domain generalisation: a trained model on another data set, over the classes both have."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, DictAction
+from mmengine.runner import Runner
+
+from s3pt_mm.common.files import write_json
+from s3pt_mm.reports.tables import write_table
+from s3pt_mm.segmentation.class_mapping import load_mapping, mapping_names
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``tools/domain_generalisation.py``."""
+    parser.add_argument('config', help='the config the model was trained with (the source)')
+    parser.add_argument('checkpoint', help='the trained segmentor')
+    parser.add_argument(
+        '--target', required=True, help='config whose test_dataloader is the target'
+    )
+    parser.add_argument('--mapping', required=True, choices=mapping_names())
+    parser.add_argument('--out-dir', required=True)
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE for the source config'
+    )
+    parser.add_argument(
+        '--target-options', nargs='+', action=DictAction, help='KEY=VALUE for the target config'
+    )
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Entry point of ``tools/domain_generalisation.py``; prints the table."""
+    source, target = Config.fromfile(args.config), Config.fromfile(args.target)
+    source.merge_from_dict(args.cfg_options or {})
+    target.merge_from_dict(args.target_options or {})
+    report = evaluate_domains(source, args.checkpoint, target, args.mapping, Path(args.out_dir))
+    print((Path(args.out_dir) / 'domain.md').read_text())
+    return report
+
+
+def evaluate_domains(
+    source: Config, checkpoint: str, target: Config, mapping: str, out_dir: Path
+) -> dict[str, Any]:
+    """Test a model on its own data set and on another, both over the shared classes.
+
+    The target's own test pipeline (its image scale) and the source model's sliding window are used
+    (choice of this package).
+
+    Args:
+        source: Config the model was trained with.
+        checkpoint: Its checkpoint.
+        target: Config with the target's ``test_dataloader``.
+        mapping: Name of a class mapping from source to target.
+        out_dir: ``source.json``, ``target.json``, ``domain.{json,csv,md}``.
+
+    Returns:
+        ``dict(mapping, source=..., target=..., drop=...)``; ``drop`` is source minus target mIoU.
+    """
+    out_dir.mkdir(parents=True, exist_ok=True)
+    figures = {}
+    for role, data in (('source', source), ('target', target)):
+        result = out_dir / f'{role}.json'
+        cfg = copy.deepcopy(source)
+        cfg.test_dataloader = copy.deepcopy(data.test_dataloader)
+        cfg.test_evaluator = dict(
+            type='SegmentationMetric', mapping=mapping, mapping_role=role, result_file=str(result)
+        )
+        cfg.custom_hooks = [dict(type='ClassCheckHook', check_test=False)]
+        cfg.load_from, cfg.resume = checkpoint, False
+        cfg.work_dir = str(out_dir / f'{role}_log')
+        cfg.experiment_name = f'domain_{role}_{out_dir.absolute()}'.replace('/', '_')
+        cfg.launcher = cfg.get('launcher', 'none')
+        Runner.from_cfg(cfg).test()
+        figures[role] = json.loads(result.read_text())
+    report = dict(
+        mapping=mapping,
+        checkpoint=checkpoint,
+        **figures,
+        drop=figures['source']['mIoU'] - figures['target']['mIoU'],
+    )
+    write_json(out_dir / 'domain.json', report)
+    write_table(
+        domain_rows(report),
+        ('class', 'source', 'target', 'drop'),
+        out_dir / 'domain',
+        ('md', 'csv', 'tex'),
+        caption=f'IoU of {Path(checkpoint).name}, {mapping}, percent, over the shared classes',
+        float_format='.2f',
+    )
+    return report
+
+
+def domain_rows(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of the table: every shared class, then mIoU."""
+    keys = [f'IoU/{name}' for name in load_mapping(report['mapping']).classes]
+    rows = []
+    for name, key in [*((key.removeprefix('IoU/'), key) for key in keys), ('mIoU', 'mIoU')]:
+        source, target = report['source'][key], report['target'][key]
+        drop = None if source is None or target is None else source - target
+        rows.append({'class': name, 'source': source, 'target': target, 'drop': drop})
+    return rows

@@ -1,0 +1,1 @@
+"""Data: datasets, transforms, geometry, class sets, labelled images."""

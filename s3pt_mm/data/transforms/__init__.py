@@ -1,0 +1,19 @@
+"""Transforms of pre-training; importing it registers them in mmpretrain."""
+
+from s3pt_mm.data.transforms.image import EncodedImage, LoadImage
+from s3pt_mm.data.transforms.lidar import LoadLidar
+from s3pt_mm.data.transforms.packing import PackViews
+from s3pt_mm.data.transforms.photometric import Photometric
+from s3pt_mm.data.transforms.tokens import TokenGeometry
+from s3pt_mm.data.transforms.views import MultiCropViews, TwoViews
+
+__all__ = [
+    'EncodedImage',
+    'LoadImage',
+    'LoadLidar',
+    'MultiCropViews',
+    'PackViews',
+    'Photometric',
+    'TokenGeometry',
+    'TwoViews',
+]

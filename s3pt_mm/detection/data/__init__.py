@@ -1,0 +1,1 @@
+"""What PETR reads."""

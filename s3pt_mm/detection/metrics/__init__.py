@@ -1,0 +1,1 @@
+"""The devkit's figures, whole, by range and on parts of a split."""

@@ -1,0 +1,1 @@
+"""Boxes drawn into the six photos."""

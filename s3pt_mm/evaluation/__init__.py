@@ -1,1 +1,0 @@
-"""Evaluation that needs neither mmseg nor mmdet3d: class lists, confusion counts, dense k-NN."""

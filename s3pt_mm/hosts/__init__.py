@@ -1,0 +1,1 @@
+"""OpenMMLab under us: compatibility, launching, precision, rates, ranks."""

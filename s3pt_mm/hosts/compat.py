@@ -1,0 +1,349 @@
+"""Each step that the last OpenMMLab releases need on today's torch and transformers.
+
+OpenMMLab's last releases (mmengine 0.10.7, mmpretrain 1.2.0) are older than the libraries that
+they meet here. Every gap that this package has to bridge is one function below, listed in
+:data:`STEPS` with its reason and with the condition under which it can go. :func:`apply` runs them
+all; it is idempotent, costs nothing the second time, and must run before ``mmpretrain.models`` is
+imported for the first time (the launchers and ``tests/conftest.py`` do so).
+
+Nothing here ever answers a refused checkpoint with ``weights_only=False``.
+"""
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.metadata
+import os
+import pickle
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import ModuleType
+
+from s3pt_mm import VERSION_WINDOWS
+
+
+@dataclass(frozen=True)
+class Step:
+    """One bridge between an old host and a new library.
+
+    Attributes:
+        name: short name, printed by ``python -m s3pt_mm.hosts.compat``.
+        reason: what fails without it, with the versions in which that was seen.
+        until: the condition under which the step can be deleted.
+        run: the step itself; calling it twice must do no harm.
+    """
+
+    name: str
+    reason: str
+    until: str
+    run: Callable[[], None]
+
+
+@contextmanager
+def _hidden(module: str) -> Iterator[None]:
+    """Make ``import module`` raise ImportError inside the block, as if it were not installed."""
+    before = {
+        name: sys.modules[name]
+        for name in list(sys.modules)
+        if name == module or name.startswith(module + '.')
+    }
+    for name in before:
+        del sys.modules[name]
+    sys.modules[module] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[module]
+        sys.modules.update(before)
+
+
+def skip_transformers_optimizers() -> None:
+    """Import ``mmengine.optim`` without letting it import transformers."""
+    if 'mmengine.optim' in sys.modules:
+        return
+    with _hidden('transformers'):
+        importlib.import_module('mmengine.optim')
+
+
+def skip_multimodal_models() -> None:
+    """Let mmpretrain register placeholders for the models that need an old transformers."""
+    try:
+        major = int(importlib.metadata.version('transformers').split('.')[0])
+    except importlib.metadata.PackageNotFoundError:
+        return
+    if major < 5:
+        return
+    dependency = importlib.import_module('mmpretrain.utils.dependency')
+    dependency.WITH_MULTIMODAL = False
+
+
+def use_huge_pages() -> None:
+    """Ask torch's CPU allocator for 2 MB pages, before its first allocation."""
+    os.environ.setdefault('THP_MEM_ALLOC_ENABLE', '1')
+
+
+class _WithoutMmdet(importlib.abc.MetaPathFinder):
+    """Imports one module as if mmdet were not installed, unless mmdet is loaded already."""
+
+    MODULE = 'mmpretrain.models.utils.res_layer_extra_norm'
+
+    def find_spec(
+        self, name: str, path: object, target: object = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """The ordinary spec of that one module, executed with mmdet hidden."""
+        if name != self.MODULE or 'mmdet' in sys.modules:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        if spec is not None:
+            execute = spec.loader.exec_module
+
+            def exec_module(module: object) -> None:
+                with _hidden('mmdet'):
+                    execute(module)
+
+            spec.loader.exec_module = exec_module
+        return spec
+
+
+def leave_mmdet_unloaded() -> None:
+    """Import mmpretrain's models without all of mmdet behind one optional layer."""
+    if not any(isinstance(finder, _WithoutMmdet) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _WithoutMmdet())
+
+
+class _MissingOperators(ModuleType):
+    """Stands where mmcv's compiled operators are not installed: names exist, calls raise."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        if name.startswith('__'):
+            raise AttributeError(name)
+
+        def missing(*args: object, **kwargs: object) -> None:
+            raise NotImplementedError(
+                f"{name} is one of mmcv's compiled operators, and mmcv-lite has none of them. "
+                'Nothing of s3pt_mm calls one. For models that do, install the full mmcv in place '
+                'of mmcv-lite: pip uninstall mmcv-lite, then pip install "mmcv>=2.1,<2.2"'
+            )
+
+        return missing
+
+
+class _StandInExtension(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds ``mmcv._ext`` where no compiled one is; last in line, so that a real one wins."""
+
+    MODULE = 'mmcv._ext'
+
+    def find_spec(
+        self, name: str, path: object, target: object = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """A spec for that one module."""
+        return importlib.machinery.ModuleSpec(name, self) if name == self.MODULE else None
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        """The stand-in."""
+        return _MissingOperators(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Nothing to run."""
+
+
+def stand_in_for_mmcv_operators() -> None:
+    """Let ``mmcv.ops`` import under mmcv-lite; a compiled mmcv is used as it is."""
+    if not any(isinstance(finder, _StandInExtension) for finder in sys.meta_path):
+        sys.meta_path.append(_StandInExtension())
+
+
+def plain_history_buffers() -> None:
+    """Write and read mmengine's ``HistoryBuffer`` as numbers alone, without its functions."""
+    from mmengine.logging.history_buffer import HistoryBuffer
+
+    def getstate(self: HistoryBuffer) -> dict[str, object]:
+        """Numbers only: the functions belong to the class and are there after loading."""
+        return {key: value for key, value in self.__dict__.items() if key != 'statistics_methods'}
+
+    def setstate(self: HistoryBuffer, state: dict[str, object]) -> None:
+        """Take the numbers and ignore functions that a file brings along."""
+        self._set_default_statistics()
+        self.__dict__.update(
+            {key: value for key, value in state.items() if key != 'statistics_methods'}
+        )
+
+    HistoryBuffer.__getstate__ = getstate
+    HistoryBuffer.__setstate__ = setstate
+
+
+def _history_method(owner: object, name: object) -> str:
+    """What ``getattr`` means inside a checkpoint: the name of a HistoryBuffer method, no more.
+
+    Files of an unpatched mmengine hold ``getattr(HistoryBuffer, 'mean')``. The real ``getattr``
+    would be a way to reach any code, so this stands in for it; :func:`plain_history_buffers`
+    throws the result away.
+
+    Raises:
+        pickle.UnpicklingError: the file asks for anything else.
+    """
+    from mmengine.logging.history_buffer import HistoryBuffer
+
+    if owner is HistoryBuffer and name in ('min', 'max', 'mean', 'current'):
+        return str(name)
+    raise pickle.UnpicklingError(
+        f'Unsupported use of getattr({owner!r}, {name!r}) in a checkpoint: only the '
+        "statistics of mmengine's HistoryBuffer are accepted"
+    )
+
+
+def trusted_globals() -> list[object]:
+    """Classes that OpenMMLab's own checkpoints hold and that only carry data.
+
+    Returns:
+        mmengine's ``HistoryBuffer`` (the log of a run), numpy's array and scalar constructors and
+        its dtypes (random states, metainfo, log values), and the stand-in for ``getattr``. None of
+        them runs code that a file brings.
+    """
+    import numpy as np
+    from mmengine.logging.history_buffer import HistoryBuffer
+
+    core = importlib.import_module(
+        'numpy.core' if np.__version__.startswith('1.') else 'numpy._core'
+    )
+    multiarray = importlib.import_module(core.__name__ + '.multiarray')
+    dtypes = {type(np.dtype(code)) for code in np.typecodes['All']}
+    # Files name the module by the numpy that wrote them: `numpy.core` up to 1.26, `numpy._core`
+    # from 2.0.
+    aliases = [
+        (function, f'{module}.multiarray.{name}')
+        for name, function in (
+            ('_reconstruct', multiarray._reconstruct),
+            ('scalar', multiarray.scalar),
+        )
+        for module in ('numpy.core', 'numpy._core')
+    ]
+    stand_ins = [(_history_method, 'builtins.getattr'), (_history_method, '__builtin__.getattr')]
+    return [
+        HistoryBuffer,
+        np.ndarray,
+        np.dtype,
+        *sorted(dtypes, key=lambda cls: cls.__name__),
+        *aliases,
+        *stand_ins,
+    ]
+
+
+def trust_openmmlab_checkpoints() -> None:
+    """Add :func:`trusted_globals` to those that ``torch.load(weights_only=True)`` accepts."""
+    import torch
+
+    torch.serialization.add_safe_globals(trusted_globals())
+
+
+STEPS: tuple[Step, ...] = (
+    Step(
+        'use_huge_pages',
+        'Linux hands out memory in pages of 4 KB and clears each: on a virtual machine 67 MB for '
+        'one gradient of 65,536 prototypes took 41 ms, with huge pages 9 ms (torch 2.14 has them '
+        'behind THP_MEM_ALLOC_ENABLE; set it to 0 to do without)',
+        "torch's CPU allocator asks for huge pages by itself",
+        use_huge_pages,
+    ),
+    Step(
+        'stand_in_for_mmcv_operators',
+        'mmseg 1.2.2, mmdet 3.2.0 and mmdet3d 1.4.0 import mmcv.ops, whose C++ takes ten minutes '
+        'to compile on a torch newer than the prebuilt wheels (2.1); none of our models calls it',
+        'mmcv publishes wheels for current torch, or its ops import without the extension',
+        stand_in_for_mmcv_operators,
+    ),
+    Step(
+        'skip_transformers_optimizers',
+        'mmengine 0.10.7 imports transformers to register its Adafactor: a second or more at '
+        'every start, and with '
+        'transformers 4 a KeyError, because torch >= 2.5 has an Adafactor that is registered '
+        'already',
+        "mmengine registers transformers' optimisers lazily or under a name of their own",
+        skip_transformers_optimizers,
+    ),
+    Step(
+        'skip_multimodal_models',
+        'mmpretrain 1.2.0 sees any transformers >= 4.28 as usable, but its BLIP imports names '
+        'that transformers 5 '
+        'removed, so `import mmpretrain.models` fails (TypeError: NoneType takes no arguments)',
+        'mmpretrain supports transformers 5 or asks for transformers < 5',
+        skip_multimodal_models,
+    ),
+    Step(
+        'leave_mmdet_unloaded',
+        'mmpretrain 1.2.0 imports mmdet for one optional layer (ResLayerExtraNorm), and mmdet 3.2 '
+        'its tracking, scikit-learn, pandas, transformers and with it torch._dynamo: 0.31 GB and '
+        'seconds in every process of a pre-training run that uses none of it',
+        'mmpretrain or mmdet import their extras lazily',
+        leave_mmdet_unloaded,
+    ),
+    Step(
+        'plain_history_buffers',
+        'mmengine 0.10.7 pickles the methods of HistoryBuffer as `getattr(HistoryBuffer, name)`; '
+        'to allow getattr in a '
+        'checkpoint would be to allow any code',
+        'mmengine leaves statistics_methods out of HistoryBuffer.__getstate__',
+        plain_history_buffers,
+    ),
+    Step(
+        'trust_openmmlab_checkpoints',
+        'torch >= 2.6 loads with weights_only=True; mmengine 0.10.7 stores HistoryBuffer and '
+        'numpy values in every '
+        'checkpoint, so resuming fails (UnpicklingError: Unsupported global)',
+        'mmengine writes checkpoints of plain containers and tensors, or registers these classes '
+        'itself',
+        trust_openmmlab_checkpoints,
+    ),
+)
+
+_applied: list[str] = []
+
+
+def apply() -> tuple[str, ...]:
+    """Run every step of :data:`STEPS` once.
+
+    Returns:
+        The names of the steps that are in force.
+    """
+    for step in STEPS:
+        if step.name not in _applied:
+            step.run()
+            _applied.append(step.name)
+    return tuple(_applied)
+
+
+def check_versions(windows: dict[str, tuple[str, str]] | None = None) -> None:
+    """Compare the installed hosts with the supported windows.
+
+    Args:
+        windows: ``package: (first accepted, first refused)``. Defaults to
+            :data:`s3pt_mm.VERSION_WINDOWS`.
+
+    Raises:
+        ImportError: a host is of another version. The message names every such package, its
+            version, the accepted range and the command that repairs it. A package that is absent
+            is no error: pre-training needs neither mmsegmentation nor mmdet3d.
+    """
+    from packaging.version import Version
+
+    wrong = []
+    for package, (first, stop) in (VERSION_WINDOWS if windows is None else windows).items():
+        try:
+            found = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        if not Version(first) <= Version(Version(found).base_version) < Version(stop):
+            wrong.append(
+                f'{package} {found} is installed, s3pt_mm needs >={first},<{stop}: '
+                f'pip install "{package}>={first},<{stop}"'
+            )
+    if wrong:
+        raise ImportError('\n'.join(wrong))
+
+
+if __name__ == '__main__':
+    apply()
+    for _step in STEPS:
+        print(f'{_step.name}\n  why:   {_step.reason}\n  until: {_step.until}')

@@ -1,0 +1,218 @@
+"""What ``tools/train.py`` and ``tools/test.py`` share: config, arguments, checks, runner."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, DictAction
+from mmengine.dist import get_world_size
+from mmengine.logging import print_log
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from s3pt_mm.hosts.cpu_ranks import prepare_cpu_ranks
+from s3pt_mm.hosts.precision import resolve_precision
+from s3pt_mm.hosts.scale_lr import scale_learning_rate
+from s3pt_mm.resume.checkpoint_files import CheckpointError, newest_whole
+
+_WORLD_SIZE = {'pytorch': 'WORLD_SIZE', 'slurm': 'SLURM_NTASKS', 'mpi': 'OMPI_COMM_WORLD_SIZE'}
+
+
+class LaunchError(ValueError):
+    """A command line or config that cannot run; the message names the place and the remedy."""
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add OpenMMLab's arguments that training and testing share."""
+    parser.add_argument('config', help='config file, of any of the three libraries')
+    parser.add_argument(
+        '--work-dir', help='folder of logs and weights; default work_dirs/<config name>'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override config values, e.g. train_dataloader.batch_size=2',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', *_WORLD_SIZE],
+        default='none',
+        help='how the processes of a distributed run were started',
+    )
+    # torchrun sets LOCAL_RANK; torch.distributed.launch passes the argument instead.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config file and merge what both tools accept.
+
+    Raises:
+        LaunchError: the file does not exist.
+    """
+    if not Path(args.config).is_file():
+        raise LaunchError(f'{args.config}: no such config file; the shipped ones are in configs/')
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = Config.fromfile(args.config)
+    cfg.launcher = args.launcher
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = os.path.join('work_dirs', Path(args.config).stem)
+    return cfg
+
+
+def world_size(launcher: str) -> int:
+    """Number of ranks, known before the process group exists.
+
+    Raises:
+        LaunchError: the launcher's variable is not set.
+    """
+    if launcher == 'none':
+        return get_world_size()
+    variable = _WORLD_SIZE[launcher]
+    if variable not in os.environ:
+        raise LaunchError(
+            f'--launcher {launcher} needs the variable {variable}: start the processes '
+            'with tools/dist_train.sh (torchrun) or tools/slurm_train.sh'
+        )
+    return int(os.environ[variable])
+
+
+def _datasets(cfg: Any) -> Iterator[Any]:
+    """The data sets inside wrappers (repeat, concatenate, ...)."""
+    if isinstance(cfg, Sequence) and not isinstance(cfg, str):
+        for item in cfg:
+            yield from _datasets(item)
+    elif isinstance(cfg, dict):
+        inner = [cfg[key] for key in ('dataset', 'datasets') if key in cfg]
+        if inner:
+            yield from _datasets(inner)
+        else:
+            yield cfg
+
+
+def check_data(cfg: Config, loader: str, config_file: str) -> None:
+    """Refuse a data folder or info file that does not exist, before anything is built.
+
+    Args:
+        cfg: the merged config.
+        loader: ``train_dataloader``, ``val_dataloader`` or ``test_dataloader``; absent is fine.
+        config_file: for the message.
+
+    Raises:
+        LaunchError: names config, key, path and remedy.
+    """
+    section = cfg.get(loader)
+    for dataset in _datasets(section.get('dataset') if section else None):
+        root, annotations = dataset.get('data_root'), dataset.get('ann_file')
+        if root and '://' in root:
+            continue  # a remote store: mmengine's file backends know it
+        remedy = (
+            f'create it with tools/create_data.py or tools/create_toydrive.py (docs/data.md), '
+            f'or point to yours with --cfg-options {loader}.dataset.'
+        )
+        if root and not Path(root).expanduser().is_dir():
+            raise LaunchError(
+                f'{config_file}: {loader}.dataset.data_root={root} does not exist; '
+                f'{remedy}data_root=...'
+            )
+        if isinstance(annotations, str) and annotations:
+            path = Path(root or '', annotations).expanduser()
+            if not path.is_file() and not Path(annotations).is_file():
+                raise LaunchError(
+                    f'{config_file}: {loader}.dataset.ann_file={annotations} was not found '
+                    f'(looked for {path}); {remedy}ann_file=...'
+                )
+
+
+def prepare_training(cfg: Config, args: argparse.Namespace) -> list[str]:
+    """Merge the arguments of ``tools/train.py``, scale the rate, settle the precision.
+
+    Returns:
+        Lines to log once the runner has its logger.
+    """
+    if args.amp and cfg.optim_wrapper.get('type', 'OptimWrapper') in (
+        'OptimWrapper',
+        'AmpOptimWrapper',
+    ):
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    elif args.amp:
+        raise LaunchError(
+            f'{args.config}: --amp needs optim_wrapper.type OptimWrapper and it is '
+            f'{cfg.optim_wrapper.type}'
+        )
+    if args.resume is not None:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+        if cfg.load_from and '://' not in cfg.load_from and not Path(cfg.load_from).is_file():
+            raise LaunchError(
+                f'--resume {args.resume}: no such checkpoint; --resume alone takes the '
+                f'newest whole one in {cfg.work_dir}'
+            )
+    if args.auto_scale_lr:
+        if 'auto_scale_lr' not in cfg:
+            raise LaunchError(f'{args.config}: --auto-scale-lr needs auto_scale_lr.base_batch_size')
+        cfg.auto_scale_lr.enable = True
+    lines = [
+        scale_learning_rate(cfg, world_size(args.launcher)),
+        resolve_precision(cfg.optim_wrapper),
+    ]
+    return [line for line in lines if line]
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Build mmengine's runner, or the one that ``runner_type`` names."""
+    prepare_cpu_ranks(cfg)
+    return Runner.from_cfg(cfg) if 'runner_type' not in cfg else RUNNERS.build(cfg)
+
+
+def train(runner: Runner) -> None:
+    """Train; a full disk ends the run with the way on, whoever met it first.
+
+    ``SafeCheckpointHook`` explains its own failures. The log and TensorBoard write too, and more
+    often.
+
+    Raises:
+        CheckpointError: The disk is full; the message names the last good checkpoint.
+    """
+    try:
+        runner.train()
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        whole = newest_whole(Path(runner.work_dir))
+        good = f'The last good checkpoint is {whole}' if whole else 'There is no checkpoint yet'
+        place = error.filename or f'to {runner.work_dir}'
+        raise CheckpointError(
+            f'Writing {place} failed: {error.strerror}. {good}. '
+            'Make room, then continue with --resume.'
+        ) from error
+
+
+def log_lines(lines: Sequence[str]) -> None:
+    """Write lines to the current run's log, once and not on every rank."""
+    for line in lines:
+        print_log(line, logger='current')
+
+
+__all__ = [
+    'LaunchError',
+    'add_common_arguments',
+    'build_runner',
+    'check_data',
+    'load_config',
+    'log_lines',
+    'prepare_training',
+    'train',
+    'world_size',
+]

@@ -1,0 +1,178 @@
+"""What DINO, CrIBo and S3PT share: two networks, one follows the other; the image-level term."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+
+import torch
+from mmengine.model import BaseModel, ModuleDict
+from mmpretrain.models.selfsup import BaseSelfSupervisor
+from mmpretrain.registry import MODELS
+from torch import Tensor, nn
+
+from s3pt_mm.method import distributed
+from s3pt_mm.method.heads import ProjectionHead
+from s3pt_mm.method.losses import Center, image_target, sliced_cross_entropy
+from s3pt_mm.method.losses.prototype_logits import accumulate_log_probability
+
+
+class TeacherStudent(BaseSelfSupervisor):
+    """A student trained by gradients and a teacher that is its moving average.
+
+    State dict: ``student.backbone.*``, ``student.head.*``, ``teacher.backbone.*``,
+    ``teacher.head.*`` and the centres. An evaluation loads the teacher's backbone with
+    ``init_cfg=dict(type='Pretrained', checkpoint=..., prefix='teacher.backbone.')``.
+
+    The teacher stays in eval mode whatever :meth:`train` is told (its copied ViT has drop path) and
+    has no gradient. :meth:`update_teacher` is called by a hook after the optimiser's step.
+
+    Args:
+        backbone: mmpretrain ViT with ``out_type='raw'``: (n, 1 + N, d), class token first.
+        head: :class:`~s3pt_mm.method.heads.ProjectionHead`; ``in_channels`` defaults to the
+            ViT's width.
+        center_space: 'logit' or 'probability' (:class:`~s3pt_mm.method.losses.Center`).
+        center_momentum: Of the running centres.
+        student_temperature: tau of the student.
+        teacher_temperature: tau of the teacher until a schedule moves it (DINO's warm-up value).
+        slice_rows: Rows whose (rows, P) logits exist at a time; changes memory, not results.
+        freeze_patch_embed: Keep the ViT's patch filters as they were initialised, as MoCo v3
+            does (arXiv 2104.02057). Choice of this package for short runs: Adam moves all weights
+            of a filter together, and brightness soon drowns the position embedding.
+
+    Attributes:
+        teacher_temperature: Moved by ``MethodScheduleHook``.
+        epoch: Set by ``MethodScheduleHook``; 0 until then.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: dict,
+        head: dict,
+        center_space: str = 'logit',
+        center_momentum: float = 0.9,
+        student_temperature: float = 0.1,
+        teacher_temperature: float = 0.04,
+        slice_rows: int = 96,
+        freeze_patch_embed: bool = False,
+        data_preprocessor: dict | nn.Module | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        # BaseSelfSupervisor would register backbone and head at top level, beside the student's.
+        data_preprocessor = data_preprocessor or dict(type='SelfSupDataPreprocessor')
+        if isinstance(data_preprocessor, dict):
+            data_preprocessor = MODELS.build(data_preprocessor)
+        BaseModel.__init__(self, init_cfg=init_cfg, data_preprocessor=data_preprocessor)
+        encoder = MODELS.build(backbone)
+        head = dict(head)
+        head.setdefault('type', ProjectionHead)
+        head.setdefault('in_channels', encoder.embed_dims)
+        self.student = ModuleDict(dict(backbone=encoder, head=MODELS.build(head)))
+        if freeze_patch_embed:
+            encoder.patch_embed.requires_grad_(False)
+        self.teacher = copy.deepcopy(self.student).requires_grad_(False)
+        self.num_prefix_tokens = encoder.num_extra_tokens
+        self.image_center = self._build_center(center_space, center_momentum)
+        self.student_temperature = student_temperature
+        self.teacher_temperature = teacher_temperature
+        self.slice_rows = slice_rows
+        self.epoch = 0
+        self.train()
+
+    def _build_center(self, space: str, momentum: float) -> Center:
+        prototypes = self.student['head'].image_prototypes.num_prototypes
+        return Center(prototypes, space=space, momentum=momentum)
+
+    @property
+    def with_neck(self) -> bool:
+        """No neck: mmpretrain asks."""
+        return False
+
+    def init_weights(self) -> None:
+        """Initialise the student (or load its ``init_cfg``) and start the teacher as its copy."""
+        super().init_weights()
+        self.teacher.load_state_dict(self.student.state_dict())
+
+    def train(self, mode: bool = True) -> TeacherStudent:
+        """Student as told; the teacher stays in eval mode."""
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
+    def pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """(student, teacher) parameters in the same order: who is followed by whom."""
+        yield from zip(self.student.parameters(), self.teacher.parameters(), strict=True)
+
+    @torch.no_grad()
+    def update_teacher(self, momentum: float) -> None:
+        """``teacher <- momentum * teacher + (1 - momentum) * student``, in place, all at once."""
+        students, teachers = zip(*self.pairs(), strict=True)
+        torch._foreach_lerp_(list(teachers), list(students), 1 - momentum)
+
+    def encode(self, network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, 3, H, W) -> class tokens (n, d) and patch tokens (n, N, d) after the final norm."""
+        tokens = network['backbone'](images)[-1]
+        return tokens[:, 0], tokens[:, self.num_prefix_tokens :]
+
+    def extract_feat(self, inputs: Tensor | list[Tensor]) -> tuple[Tensor, ...]:
+        """The teacher's raw output for one batch of images or of views."""
+        images = torch.cat(inputs) if isinstance(inputs, (list, tuple)) else inputs
+        return self.teacher['backbone'](images)
+
+    def image_loss(
+        self, student_classes: Tensor, teacher_classes: Tensor, num_crops: int
+    ) -> dict[str, Tensor]:
+        """Image-level term, centre update and what the teacher's outputs look like.
+
+        Args:
+            student_classes: (num_crops * B, d) class tokens, crop-major, gradient wanted.
+            teacher_classes: (2 B, d) class tokens of the global views, view-major.
+            num_crops: Crops that the student saw.
+        """
+        student = self.student['head'].image_prototypes.logits(
+            self.student['head'](student_classes), self.student_temperature
+        )
+        with torch.no_grad():
+            teacher_head = self.teacher['head']
+            teacher = teacher_head.image_prototypes.logits(
+                teacher_head(teacher_classes), self.teacher_temperature
+            )
+            # Two rows an image: these logits may exist as a whole, and everything reads them once.
+            logits = teacher.dense()
+            log_p = torch.log_softmax(
+                logits - self.image_center.shift(self.teacher_temperature), dim=1
+            )
+            batch = torch.tensor(len(log_p) / 2, device=log_p.device)
+            target = image_target(
+                log_p.exp(),
+                num_crops=num_crops,
+                global_batch=int(distributed.sum_over_ranks(batch)),
+                ranks=distributed.world_size(),
+            )
+            log_sum = self.image_center.new_log_sum()
+            if log_sum is not None:
+                accumulate_log_probability(log_sum, logits)
+            self.image_center.update(teacher, log_sum=log_sum)
+        loss = sliced_cross_entropy(student, [target], slice_rows=self.slice_rows).loss
+        return dict(loss_image=distributed.global_value(loss), **teacher_health(log_p))
+
+
+def teacher_health(log_p: Tensor) -> dict[str, Tensor]:
+    """How peaked and how diverse the teacher's image-level targets are; collapse shows here.
+
+    Args:
+        log_p: (n, P) log-probabilities of the targets.
+
+    Returns:
+        ``teacher_entropy``: mean entropy of a target, nats; log P when uniform, 0 when one-hot.
+        ``teacher_kl_uniform``: KL of the batch-mean target to the uniform distribution, nats; log P
+        when all images choose one prototype, 0 when the teacher is uniform.
+    """
+    p = log_p.exp()
+    mean = p.mean(0)
+    return dict(
+        teacher_entropy=-(p * log_p).sum(1).mean(),
+        teacher_kl_uniform=math.log(p.shape[1]) + torch.special.xlogy(mean, mean).sum(),
+    )

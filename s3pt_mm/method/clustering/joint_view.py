@@ -1,0 +1,176 @@
+"""Joint-view clustering of CrOC and CrIBo, with S3PT's depth guidance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from s3pt_mm.method.clustering.costs import (
+    depth_cost,
+    nearest_member,
+    pairwise_depths,
+    pairwise_positions,
+    position_cost,
+    rescale,
+)
+from s3pt_mm.method.clustering.sinkhorn import hard_assignment
+
+
+@dataclass(frozen=True)
+class ClusteringConfig:
+    """Settings of the clustering; the defaults are CrIBo's.
+
+    Args:
+        num_clusters: K (CrIBo 32, S3PT 128; supplement, Tables 2-3).
+        sinkhorn_iterations: Row-column updates a round (CrIBo 5, S3PT 1).
+        sinkhorn_lambda: Inverse temperature of the transport plan.
+        position_weight: Weight of the position cost.
+        depth_weight: Weight of the depth cost; 0 is CrIBo.
+        rounds: Outer rounds n.
+        cost_scope: 'batch' rescales the cost by its extremes over the rank's batch, as the
+            reference; 'image' makes an image's clusters independent of its company (option of
+            this package).
+
+    Raises:
+        ValueError: For a value out of range, naming it.
+    """
+
+    num_clusters: int = 32
+    sinkhorn_iterations: int = 5
+    sinkhorn_lambda: float = 20.0
+    position_weight: float = 1.0
+    depth_weight: float = 0.0
+    rounds: int = 5
+    cost_scope: str = 'batch'
+
+    def __post_init__(self) -> None:
+        for name in ('num_clusters', 'sinkhorn_iterations', 'rounds'):
+            if getattr(self, name) < 1:
+                raise ValueError(f'{name} must be at least 1, got {getattr(self, name)}')
+        if self.cost_scope not in ('batch', 'image'):
+            raise ValueError(f"cost_scope must be 'batch' or 'image', got {self.cost_scope!r}")
+        if self.sinkhorn_lambda <= 0:
+            raise ValueError(f'sinkhorn_lambda must be positive, got {self.sinkhorn_lambda}')
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Hard clusters of the joint tokens of two views.
+
+    Attributes:
+        labels: (B, 2N) int64 in [0, K); the first N columns are view 1.
+        counts: (B, 2, K) tokens of each cluster in each view.
+    """
+
+    labels: Tensor
+    counts: Tensor
+
+    @property
+    def valid(self) -> Tensor:
+        """(B, K) bool: clusters that have a token in both views."""
+        return (self.counts > 0).all(dim=1)
+
+    def weights(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """(2, B, N, K): each cluster's column sums to 1 in a view that has it, else 0."""
+        batch, views, clusters = self.counts.shape
+        one_hot = F.one_hot(self.labels.view(batch, views, -1), clusters).to(dtype)
+        return (one_hot / self.counts.clamp_min(1)[:, :, None, :]).transpose(0, 1)
+
+
+@torch.no_grad()
+def cluster_joint_views(
+    tokens: Tensor,
+    positions: Tensor,
+    first_tokens: Tensor,
+    config: ClusteringConfig,
+    depths: Tensor | None = None,
+    has_depth: Tensor | None = None,
+) -> Assignment:
+    """Group the 2N tokens of two views of each image into at most K clusters.
+
+    CrIBo, arXiv 2310.07855, section 3.2 (CrOC, 2303.13245); the depth term is S3PT's. Runs in
+    float32 whatever autocast says, in float64 for float64 tokens.
+
+    Args:
+        tokens: (B, 2N, d) teacher tokens after the final norm, view 1 first, any scale.
+        positions: (B, 2N, 2) source-image (x, y) of the tokens, pixels.
+        first_tokens: (B, K) int64, distinct per image: tokens that are the first centroids.
+        config: Settings.
+        depths: (B, 2N) metres; ignored where ``has_depth`` is False. None is no LiDAR.
+        has_depth: (B, 2N) bool.
+
+    Raises:
+        ValueError: If K exceeds 2N or shapes disagree, naming both.
+    """
+    batch, num_tokens, _ = tokens.shape
+    clusters = config.num_clusters
+    if clusters > num_tokens:
+        raise ValueError(
+            f'num_clusters={clusters} exceeds the {num_tokens} tokens of two views: '
+            'use fewer clusters, smaller patches or larger crops'
+        )
+    if positions.shape != (batch, num_tokens, 2):
+        raise ValueError(f'positions are {tuple(positions.shape)}, tokens {tuple(tokens.shape)}')
+    if first_tokens.shape != (batch, clusters):
+        raise ValueError(
+            f'first_tokens are {tuple(first_tokens.shape)}, expected {(batch, clusters)}'
+        )
+
+    with torch.autocast(tokens.device.type, enabled=False):
+        real = tokens.dtype if tokens.dtype == torch.float64 else torch.float32
+        tokens = F.normalize(tokens.to(real), dim=-1)
+        terms = [_PositionTerm(positions.to(real), config)]
+        if depths is not None and config.depth_weight:
+            terms.append(_DepthTerm(depths.to(real), has_depth, config))
+        # Round 1 knows one member a cluster: the token that was drawn. K stands for no cluster.
+        labels = first_tokens.new_full((batch, num_tokens), clusters)
+        labels.scatter_(
+            1, first_tokens, torch.arange(clusters, device=labels.device).expand(batch, -1)
+        )
+        centroids = tokens.gather(1, first_tokens[:, :, None].expand(-1, -1, tokens.shape[2]))
+        prior = tokens.new_full((batch, clusters), 1 / clusters)
+        for _ in range(config.rounds):
+            cost = -torch.bmm(tokens, centroids.transpose(1, 2))
+            for term in terms:
+                cost += term(labels)
+            labels = hard_assignment(
+                rescale(cost, config.cost_scope),
+                prior,
+                regularization=config.sinkhorn_lambda,
+                iterations=config.sinkhorn_iterations,
+            )
+            members = F.one_hot(labels, clusters).to(real)
+            prior = members.sum(1) + 1e-2
+            prior = prior / prior.sum(1, keepdim=True)
+            centroids = F.normalize(torch.bmm(members.transpose(1, 2), tokens), dim=-1)
+        counts = members.view(batch, 2, num_tokens // 2, clusters).sum(2).long()
+    return Assignment(labels, counts)
+
+
+class _PositionTerm:
+    def __init__(self, positions: Tensor, config: ClusteringConfig) -> None:
+        # Distances do not change between rounds, their members do.
+        self.pairwise = pairwise_positions(positions)
+        self.config = config
+
+    def __call__(self, labels: Tensor) -> Tensor:
+        nearest = nearest_member(self.pairwise, labels, self.config.num_clusters)
+        return position_cost(nearest).mul_(self.config.position_weight)
+
+
+class _DepthTerm:
+    def __init__(self, depths: Tensor, has_depth: Tensor, config: ClusteringConfig) -> None:
+        self.pairwise = pairwise_depths(depths, has_depth)
+        self.has_depth = has_depth
+        self.config = config
+
+    def __call__(self, labels: Tensor) -> Tensor:
+        clusters = self.config.num_clusters
+        nearest = nearest_member(self.pairwise, labels, clusters)
+        present = self.has_depth.new_zeros(len(labels), clusters + 1, dtype=torch.int8)
+        present.scatter_reduce_(1, labels, self.has_depth.to(torch.int8), reduce='amax')
+        cost = depth_cost(nearest, present[:, :clusters].bool(), self.has_depth)
+        return cost.mul_(self.config.depth_weight)

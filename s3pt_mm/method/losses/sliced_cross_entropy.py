@@ -1,0 +1,309 @@
+"""Cross-entropy between prototype distributions without the (objects x prototypes) tensor.
+
+With 128 clusters a rank has thousands of objects and 65,536 prototypes: one float32 tensor of
+that size is gigabytes, and the plain form of the loss keeps about ten. Here the logits exist for
+one slice of rows at a time. Because the loss is a sum with known coefficients, the gradient of a
+slice is formed while its logits are at hand: nothing is recomputed, and what survives a
+slice has the size of the parameters' own gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from s3pt_mm.method.losses.prototype_logits import (
+    PrototypeLogits,
+    SliceLogits,
+    accumulate_log_probability,
+    softmax_and_log_sum,
+)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Teacher rows and the student rows they teach.
+
+    Args:
+        teacher: m teacher rows: logits in factored form without the centre or, where the rows are
+            few, their (m, P) probabilities.
+        student_rows: (t,) int64, the student row of each pair.
+        coefficients: (t,) weight of each pair's cross-entropy in the loss.
+        teacher_rows: (t,) int64, the teacher row of each pair; None pairs row i with row i.
+        center: (P,) subtracted from factored logits, in their units; None is zero.
+        log_probability_sum: (P,) of -inf that receives ``log sum_rows softmax(logits)``, what a
+            centre in probability space needs: a by-product where the logits would otherwise be
+            formed twice. For factored logits of which each row is used once.
+    """
+
+    teacher: PrototypeLogits | Tensor
+    student_rows: Tensor
+    coefficients: Tensor
+    teacher_rows: Tensor | None = None
+    center: Tensor | None = None
+    log_probability_sum: Tensor | None = None
+
+    @property
+    def num_rows(self) -> int:
+        """Number of teacher rows."""
+        return len(self.teacher.features if self.factored else self.teacher)
+
+    @property
+    def factored(self) -> bool:
+        """Whether the teacher is given as logits in factored form."""
+        return isinstance(self.teacher, PrototypeLogits)
+
+
+# Prototypes at a time where a temporary of their weights' size would be formed.
+_PIECE = 4096
+
+
+class CrossEntropy(NamedTuple):
+    """Result of :func:`sliced_cross_entropy`.
+
+    Attributes:
+        loss: () sum over all targets; carries the gradient.
+        terms: (number of targets,) the same sum target by target, detached.
+    """
+
+    loss: Tensor
+    terms: Tensor
+
+
+def sliced_cross_entropy(
+    student: PrototypeLogits,
+    targets: Sequence[Target],
+    *,
+    slice_rows: int = 64,
+) -> CrossEntropy:
+    """``sum_pairs coefficient * CE(softmax(teacher - center), log_softmax(student))``.
+
+    Several targets may teach the same student row (its other view and its neighbour): the
+    student's logits and their gradient products are formed once for all of them.
+
+    Args:
+        student: n rows; gradients flow to its features, weight, gain and bias.
+        targets: Teacher side; never receives a gradient.
+        slice_rows: Student rows whose logits exist at a time; changes memory, not the result.
+
+    Returns:
+        The loss and its terms, in float32 (float64 for float64 features).
+
+    Raises:
+        ValueError: If ``slice_rows`` is below 1 or a target's index tensors differ in length.
+    """
+    if slice_rows < 1:
+        raise ValueError(f'slice_rows must be at least 1, got {slice_rows}')
+    for number, target in enumerate(targets):
+        pairs = target.num_rows if target.teacher_rows is None else len(target.teacher_rows)
+        lengths = [len(target.student_rows), len(target.coefficients), pairs]
+        if len(set(lengths)) != 1:
+            raise ValueError(
+                f'target {number}: student_rows, coefficients and teacher rows differ in '
+                f'length: {lengths}'
+            )
+    return CrossEntropy(
+        *_SlicedCrossEntropy.apply(
+            student.features,
+            student.weight,
+            student.gain,
+            student.bias,
+            student,
+            tuple(targets),
+            slice_rows,
+        )
+    )
+
+
+class _SlicedCrossEntropy(torch.autograd.Function):
+    # The tensors come apart from ``student`` so that autograd sees them.
+    @staticmethod
+    def forward(ctx, features, weight, gain, bias, student, targets, slice_rows):  # noqa: ANN001
+        slices = SliceLogits(student)
+        terms = features.new_zeros(len(targets), dtype=slices.total)
+        need = ctx.needs_input_grad[:4]
+        grads = _Gradients(slices, need) if any(need) else None
+        plans = [_SlicePlan(target, len(features), slice_rows) for target in targets]
+
+        for piece, begin in enumerate(range(0, len(features), slice_rows)):
+            logits = slices.of(slice(begin, begin + slice_rows))
+            gradient, log_sum = softmax_and_log_sum(logits)
+            # d loss / d logits = mass * softmax(student) - sum of weighted targets
+            taught = [plan.slice(piece, begin) for plan in plans]
+            mass = log_sum.new_zeros(len(logits))
+            for found in filter(None, taught):
+                mass.index_add_(0, found[0], found[1])
+            gradient.mul_(mass[:, None])
+            for number, plan in enumerate(plans):
+                if taught[number] is None:
+                    continue
+                local, coefficients, teacher_rows = taught[number]
+                probabilities = plan.probabilities(teacher_rows)
+                whole = plan.aligned
+                own = logits if whole else logits[local]
+                cross = log_sum[local, 0] - torch.linalg.vecdot(probabilities, own)
+                terms[number] += (coefficients * cross).sum()
+                if grads is not None:
+                    probabilities.mul_(coefficients[:, None])
+                    if whole:
+                        gradient.sub_(probabilities)
+                    else:
+                        gradient.index_add_(0, local, probabilities, alpha=-1)
+                del probabilities, own
+            if grads is not None and any(found is not None for found in taught):
+                grads.add(begin, gradient)
+            del gradient, logits
+
+        if grads is not None:
+            ctx.save_for_backward(weight, gain)
+            ctx.norm = student.norm
+            ctx.dtypes = features.dtype, weight.dtype
+            ctx.sums = grads.sums()
+        ctx.mark_non_differentiable(terms)
+        return terms.sum(), terms
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_loss, _grad_terms):  # noqa: ANN001
+        if ctx.sums is None:
+            raise RuntimeError('sliced_cross_entropy gives its gradient once: no retain_graph')
+        (by_features, by_weight, by_bias), ctx.sums = ctx.sums, None
+        weight, gain = ctx.saved_tensors
+        need_weight, need_gain = ctx.needs_input_grad[1:3]
+        by_gain = None
+        if by_weight is not None:
+            if gain is None:
+                by_weight.mul_(grad_loss.to(by_weight.dtype))
+            else:
+                by_gain = _through_weight_norm(by_weight, grad_loss, weight, gain, ctx.norm)
+        for grad in (by_features, by_bias):
+            if grad is not None:
+                grad.mul_(grad_loss.to(grad.dtype))
+        return (
+            None if by_features is None else by_features.to(ctx.dtypes[0]),
+            by_weight.to(ctx.dtypes[1]) if need_weight else None,
+            by_gain.to(gain.dtype) if need_gain else None,
+            by_bias,
+            None,
+            None,
+            None,
+        )
+
+
+def _through_weight_norm(
+    grad: Tensor, factor: Tensor, direction: Tensor, gain: Tensor, norm: Tensor
+) -> Tensor:
+    """Turn a gradient of ``w = g v / |v|`` into that of v, in place, times ``factor``.
+
+    In pieces that stay in the cache: whole, it would be four passes over two of the largest
+    tensors, and one more of their size.
+
+    Returns:
+        Gradient of g, (P, 1), times ``factor``.
+    """
+    along = []
+    pieces = (tensor.split(_PIECE) for tensor in (grad, direction, gain, norm))
+    for d, v, g, n in zip(*pieces, strict=True):
+        along.append(torch.linalg.vecdot(d, v.to(d.dtype))[:, None].div_(n))
+        # g / |v| (dw - v (dw . v) / |v|^2): the part along v does not turn it
+        d.addcmul_(v, along[-1] / n, value=-1).mul_(g / n * factor)
+    return torch.cat(along).mul_(factor)
+
+
+class _Gradients:
+    """Sums of the slices' gradient products; half precision is kept off its subnormals.
+
+    Args:
+        slices: The student's rows.
+        need: Whether features, weight, gain and bias want a gradient. A frozen prototype layer
+            wants none, which saves a third of the products.
+    """
+
+    def __init__(self, slices: SliceLogits, need: tuple[bool, ...]) -> None:
+        self.slices = slices
+        weight, options = slices.weight, dict(dtype=slices.total)
+        self.features = torch.zeros_like(slices.features, **options) if need[0] else None
+        self.weight = torch.empty_like(weight, **options) if need[1] or need[2] else None
+        self.started = False  # the weights' gradient is written, not added to, the first time
+        self.bias = weight.new_zeros(len(weight), **options) if need[3] else None
+
+    def add(self, begin: int, gradient: Tensor) -> None:
+        """Take in d loss / d logits (s, P) of the rows from ``begin``; overwrites it."""
+        slices, weight = self.slices, self.slices.weight
+        rows = slices.features[begin : begin + len(gradient)].to(weight.dtype)
+        if self.bias is not None:
+            self.bias += gradient.sum(0)
+        # fp16 ends at 6e-8 and the entries are about coefficient / P: bring the largest to 1.
+        half = weight.dtype in (torch.float16, torch.bfloat16)
+        peak = gradient.abs().amax().clamp_min_(1e-30) if half else 1.0
+        inverse = slices.inverse_temperature
+        if self.weight is not None:
+            if half:
+                product = (gradient / peak).to(weight.dtype).T @ rows
+                product = product.to(self.weight.dtype).mul_(peak * inverse)
+                self.weight.add_(product) if self.started else self.weight.copy_(product)
+            else:
+                beta = 1 if self.started else 0
+                self.weight.addmm_(gradient.T, rows, beta=beta, alpha=inverse)
+            self.started = True
+        if self.features is not None:
+            if slices.scale is not None:
+                gradient.mul_(slices.scale)
+            here = self.features[begin : begin + len(gradient)]
+            if half:
+                here.copy_((gradient / peak).to(weight.dtype) @ weight).mul_(peak * inverse)
+            else:
+                torch.mm(gradient, weight, out=here).mul_(inverse)
+
+    def sums(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Gradients of features, weights and bias; None where none is wanted."""
+        if self.weight is not None and not self.started:
+            self.weight.zero_()
+        return self.features, self.weight, self.bias
+
+
+class _SlicePlan:
+    """Which pairs of one target fall into each slice of student rows.
+
+    Borders are looked up once: a mask in every slice would cost a device synchronisation each.
+    """
+
+    def __init__(self, target: Target, num_rows: int, slice_rows: int) -> None:
+        self.target = target
+        self.logits = SliceLogits(target.teacher) if target.factored else None
+        order = torch.argsort(target.student_rows, stable=True)
+        self.student_rows = target.student_rows[order]
+        self.teacher_rows = order if target.teacher_rows is None else target.teacher_rows[order]
+        self.coefficients = target.coefficients[order]
+        device = self.student_rows.device
+        self.aligned = len(self.student_rows) == num_rows and torch.equal(
+            self.student_rows, torch.arange(num_rows, device=device)
+        )
+        starts = torch.arange(0, num_rows + slice_rows, slice_rows, device=device)
+        self.borders = torch.searchsorted(self.student_rows, starts).tolist()
+
+    def slice(self, piece: int, begin: int) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Student rows (t,) within the slice, their coefficients and teacher rows (t,)."""
+        first, last = self.borders[piece], self.borders[piece + 1]
+        if first == last:
+            return None
+        local = self.student_rows[first:last] - begin
+        dtype = self.target.teacher.dtype if self.logits is None else self.logits.total
+        return local, self.coefficients[first:last].to(dtype), self.teacher_rows[first:last]
+
+    def probabilities(self, rows: Tensor) -> Tensor:
+        """(t, P) target probabilities of teacher rows (t,), a new tensor."""
+        target = self.target
+        if self.logits is None:
+            return target.teacher[rows]
+        logits = self.logits.of(rows)
+        if target.log_probability_sum is not None:
+            accumulate_log_probability(target.log_probability_sum, logits)
+        if target.center is not None:
+            logits -= target.center
+        return torch.softmax(logits, dim=1)

@@ -1,0 +1,115 @@
+"""Does the run learn? Dense k-NN segmentation with the frozen teacher, every n epochs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dist import master_only
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmpretrain.registry import HOOKS
+from torch import Tensor, nn
+
+from s3pt_mm.data.labelled_images import LabelledImages
+from s3pt_mm.method.hooks.method_schedule import unwrap
+from s3pt_mm.probes.dense_knn import evaluate_dense_knn
+
+
+def feature_map_of(backbone: nn.Module) -> Any:
+    """A function (B, 3, h, w) -> (B, d, rows, columns) of a ViT with ``out_type='raw'``."""
+    patch = backbone.patch_embed.projection.kernel_size
+
+    def feature_map(images: Tensor) -> Tensor:
+        tokens = backbone(images)[-1][:, backbone.num_extra_tokens :]
+        rows, columns = (side // step for side, step in zip(images.shape[-2:], patch, strict=True))
+        return tokens.transpose(1, 2).unflatten(2, (rows, columns))
+
+    return feature_map
+
+
+@HOOKS.register_module()
+class KnnProbeHook(Hook):
+    """Dense k-NN mIoU of the teacher on a small labelled split, before training and every n epochs.
+
+    Runs on rank 0; trains nothing and draws nothing from the global random generators. Figures go
+    to the log, to the visualiser's backends (``knn/mIoU``) and, with every class, to
+    ``<work_dir>/knn_probe.json``, which a resumed run continues.
+
+    Args:
+        train: Arguments of ``LabelledImages.build`` for the memory: a nuImages list
+            (``ann_file``) or a Cityscapes folder (``root``, ``split``), and ``image_size``,
+            ``class_set``, ``max_images``.
+        val: The same for the images that are segmented.
+        interval: Epochs between probes.
+        at_start: Probe the untrained teacher too, the figure to compare with.
+        k: Number of neighbours.
+        temperature: Of the softmax over similarities.
+        memory_size: Patches in the memory at most.
+        batch_size: Images at a time.
+    """
+
+    priority = 'LOW'
+
+    def __init__(
+        self,
+        *,
+        train: dict,
+        val: dict,
+        interval: int = 10,
+        at_start: bool = True,
+        k: int = 30,
+        temperature: float = 0.02,
+        memory_size: int | None = 100_000,
+        batch_size: int = 8,
+    ) -> None:
+        if interval < 1:
+            raise ValueError(f'interval must be at least 1 epoch, got {interval}')
+        self.splits = (train, val)
+        self.interval = interval
+        self.at_start = at_start
+        self.settings = dict(
+            k=k, temperature=temperature, memory_size=memory_size, batch_size=batch_size
+        )
+        self.history: list[dict[str, Any]] = []
+        self._images: tuple[LabelledImages, LabelledImages] | None = None
+
+    def before_train(self, runner: Runner) -> None:
+        """Find a resumed run's history; probe the untrained teacher of a new one."""
+        self._file = Path(runner.work_dir) / 'knn_probe.json'
+        if runner.iter and self._file.is_file():
+            # Probes after the checkpoint that this run resumes from will be made again.
+            known = json.loads(self._file.read_text())
+            self.history = [point for point in known if point['iteration'] <= runner.iter]
+        if self.at_start and runner.iter == 0:
+            self.probe(runner)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Probe every ``interval`` epochs and after the last one."""
+        # The hook is called before the loop counts the epoch.
+        if (runner.epoch + 1) % self.interval == 0 or runner.epoch + 1 == runner.max_epochs:
+            self.probe(runner)
+
+    @master_only
+    def probe(self, runner: Runner) -> dict[str, Any]:
+        """Evaluate now; the result is also appended to ``history``."""
+        if self._images is None:
+            self._images = tuple(LabelledImages.build(**split) for split in self.splits)
+        backbone = unwrap(runner.model).teacher['backbone']
+        device = next(backbone.parameters()).device
+        with torch.no_grad():
+            result = evaluate_dense_knn(
+                feature_map_of(backbone), *self._images, device=device, **self.settings
+            )
+        result = dict(result, iteration=runner.iter)
+        self.history.append(result)
+        temporary = self._file.with_suffix('.tmp')
+        temporary.write_text(json.dumps(self.history, indent=1))
+        temporary.replace(self._file)
+        runner.visualizer.add_scalar('knn/mIoU', result['mIoU'], step=result['iteration'])
+        runner.logger.info(
+            f'k-NN probe at iteration {result["iteration"]}: mIoU {result["mIoU"]:.4f}'
+        )
+        return result

@@ -1,0 +1,149 @@
+"""What both exact loops share: the position of a run, its safe points, and going on from one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from mmengine.dist import get_rank, get_world_size
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from torch import nn
+
+from s3pt_mm.resume.batches import ignore_worker_signals
+from s3pt_mm.resume.random_state import get_random_state, seed_cpu_generators, set_random_state
+
+
+class ExactResume:
+    """What both loops share: position, safe points, and going on from a saved position.
+
+    A hook named anything may define ``at_safe_point(runner)``; it is called after every iteration
+    with all counters advanced, *before* a validation that is due.
+    """
+
+    resume_state: Mapping[str, Any] | None = None  # set by SafeCheckpointHook.before_train
+    validation_pending: bool = False
+    max_worker_restarts: int = 10
+    _held_random: dict[str, Any] | None = None
+    batch: int = 0  # batches of this epoch that are done (iteration-based: of the run)
+
+    # ------------------------------------------------------------------ saving
+    def position(self) -> dict[str, Any]:
+        """Where the run stands, alike on all ranks: plain numbers only."""
+        sampler = self.dataloader.sampler
+        return dict(
+            epoch=self._epoch,
+            iter=self._iter,
+            batch=self.batch,
+            validation_pending=self.validation_pending,
+            sampler_seed=sampler.seed,
+            dataset_size=sampler.size,
+            batch_size=self.dataloader.batch_sampler.batch_size,
+            world_size=get_world_size(),
+        )
+
+    def random_state(self) -> dict[str, Any]:
+        """This rank's random states; during a validation, those of the training it interrupts."""
+        return self._held_random or get_random_state()
+
+    def partial_gradients(self) -> dict[str, torch.Tensor]:
+        """Gradients that wait for the rest of an accumulation, by parameter name; else empty."""
+        optimised = {id(p) for group in self._param_groups() for p in group['params']}
+        return {
+            name: parameter.grad.detach().cpu()
+            for name, parameter in _unwrapped(self.runner.model).named_parameters()
+            if parameter.grad is not None and id(parameter) in optimised
+        }
+
+    def accumulation_done(self) -> bool:
+        """Whether no gradient waits for the rest of an accumulation."""
+        groups = self._param_groups()
+        return all(parameter.grad is None for group in groups for parameter in group['params'])
+
+    def _param_groups(self) -> list[dict[str, Any]]:
+        groups = self.runner.optim_wrapper.param_groups
+        return sum(groups.values(), []) if isinstance(groups, dict) else groups
+
+    # ---------------------------------------------------------------- resuming
+    def _go_on(self) -> Mapping[str, Any] | None:
+        """Moves to the resumed position. Returns this rank's random states, to be set later."""
+        state = self.resume_state
+        position = None if state is None else state['position']
+        if self._iter == 0:
+            return None
+        if position is None or (position['epoch'], position['iter']) != (self._epoch, self._iter):
+            self.batch = self._batch_without_state()
+            print_log(
+                f'The checkpoint at iteration {self._iter} holds no exact-resumption state (it was '
+                'not written by SafeCheckpointHook); continuing with the right data but with new '
+                'random states: not exact.',
+                logger='current',
+                level=logging.WARNING,
+            )
+            return None
+        here = self.position()
+        changed = {
+            name: (position[name], here[name])
+            for name in ('dataset_size', 'batch_size', 'world_size')
+            if position[name] != here[name]
+        }
+        self.dataloader.sampler.seed = position['sampler_seed']
+        self.validation_pending = position['validation_pending']
+        self.batch = position['batch']
+        if changed:
+            done = position['batch'] * position['batch_size'] * position['world_size']
+            self.batch = min(done // (here['batch_size'] * here['world_size']), self._last_batch())
+            print_log(
+                'Resuming with other settings than the checkpoint was written with (then, now): '
+                f'{changed}. The run continues near the same sample, but not exactly.',
+                logger='current',
+                level=logging.WARNING,
+            )
+        self._restore_gradients(state['gradients'])
+        ranks = state['random']
+        return ranks[get_rank()] if len(ranks) == get_world_size() else None
+
+    def _restore_gradients(self, gradients: Mapping[str, torch.Tensor]) -> None:
+        parameters = dict(_unwrapped(self.runner.model).named_parameters())
+        for name, gradient in gradients.items():
+            parameters[name].grad = gradient.to(parameters[name].device)
+        if gradients:
+            print_log(
+                f'Restored the partial gradients of {len(gradients)} parameters: the warning above '
+                'about a lost accumulation does not apply.',
+                logger='current',
+            )
+
+    def _set_random(self, state: Mapping[str, Any] | None) -> None:
+        if state is not None:
+            set_random_state(state)
+        else:
+            seed_cpu_generators(self.dataloader.sampler.seed, get_rank(), self._iter)
+
+    def _batch_without_state(self) -> int:
+        raise NotImplementedError
+
+    def _last_batch(self) -> int:
+        raise NotImplementedError
+
+    # -------------------------------------------------------------- validation
+    def _validate(self) -> None:
+        """Runs a due validation without touching the training's random generators."""
+        if self.validation_pending:
+            self._held_random = get_random_state()
+            # Its own seed, so that a validation repeated after a stop gives the same figures.
+            seed_cpu_generators(self.dataloader.sampler.seed, get_rank(), self._iter)
+            self.runner.val_loop.run()
+            set_random_state(self._held_random)
+            self._held_random = None
+            ignore_worker_signals()
+        self.validation_pending = False
+
+    def _safe_point(self) -> None:
+        self.runner.call_hook('at_safe_point')
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    return model.module if is_model_wrapper(model) else model

@@ -1,0 +1,17 @@
+"""Safe reading, writing and conversion of weights."""
+
+from s3pt_mm.weights.convert import CONTAINERS, convert_file, from_backbone, to_backbone
+from s3pt_mm.weights.files import UnsafeCheckpointError, load_checkpoint_file, write_weights
+from s3pt_mm.weights.layouts import LAYOUTS, LayoutError
+
+__all__ = [
+    'CONTAINERS',
+    'LAYOUTS',
+    'LayoutError',
+    'UnsafeCheckpointError',
+    'convert_file',
+    'from_backbone',
+    'load_checkpoint_file',
+    'to_backbone',
+    'write_weights',
+]

@@ -1,0 +1,63 @@
+"""Who may import whom: data moves one way through the rooms, and tests mirror them."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import s3pt_mm
+
+PACKAGE = Path(s3pt_mm.__file__).parent
+
+# From the ground up; a room imports only rooms that stand before it in its own line.
+MAY_IMPORT = {
+    'common': (),
+    'resume': ('common',),
+    'hosts': ('common', 'resume'),
+    'weights': ('common', 'hosts'),
+    'data': ('common',),
+    'toydrive': ('common', 'data'),
+    'method': ('common',),
+    'probes': ('common', 'data', 'method', 'weights'),
+    'reports': ('common', 'data'),
+    'segmentation': ('common', 'data', 'hosts', 'weights'),
+    'detection': ('common', 'data', 'hosts', 'weights'),
+    'cli': ('common', 'data', 'hosts', 'weights', 'probes', 'reports', 'segmentation', 'detection'),
+}
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, dotted name) of every import of this package in a file, at any depth."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, f'{path}:{node.lineno}: one import style, absolute'
+            for alias in node.names:
+                yield node.lineno, f'{node.module}.{alias.name}'
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+
+
+def test_every_folder_is_a_room_with_a_place():
+    assert {path.parent.name for path in PACKAGE.glob('*/__init__.py')} == set(MAY_IMPORT)
+
+
+def test_no_room_stands_on_one_above_it():
+    above: set[str] = set()
+    for room, below in MAY_IMPORT.items():
+        assert set(below) <= above, f'{room} is listed before a room that it imports'
+        above.add(room)
+
+
+@pytest.mark.parametrize('room', MAY_IMPORT)
+def test_imports_of_a_room(room: str):
+    for path in (PACKAGE / room).rglob('*.py'):
+        for line, name in imports(path):
+            parts = name.split('.')
+            if parts[0] == 'tools':
+                raise AssertionError(f'{path}:{line}: the package does not reach for tools')
+            if parts[0] == 's3pt_mm' and parts[1] in MAY_IMPORT and parts[1] != room:
+                assert parts[1] in MAY_IMPORT[room], f'{path}:{line}: {room} imports {name}'

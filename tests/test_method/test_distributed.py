@@ -1,0 +1,81 @@
+"""The collectives alone: what one process gives, and what two gloo ranks give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from s3pt_mm.method import distributed
+from tests.test_reliability.ranks import run_ranks
+
+ROWS = 3, 0  # of rank 0 and of rank 1: unequal, one of them empty
+
+
+def rows_of(rank: int) -> Tensor:
+    return 10.0 * rank + torch.arange(2.0 * ROWS[rank]).view(-1, 2)
+
+
+def exercise() -> dict:
+    """Every helper on this rank."""
+    rank, world = distributed.rank(), distributed.world_size()
+    mine = torch.full((2,), float(rank + 1), requires_grad=True)
+    total = distributed.sum_over_ranks(mine)
+    log = torch.tensor([float(rank), -torch.inf, -torch.inf if rank else 1.0])
+    gathered, sizes = distributed.gather_ragged(rows_of(rank))
+    counts, _ = distributed.gather_ragged(torch.tensor([rank + 5] * (2 - rank)))
+    nothing, none = distributed.gather_ragged(torch.zeros(0, 4))
+    # A rank's share of a loss: the value of the mean over ranks, the gradient its own.
+    weight = torch.tensor(float(rank + 1), requires_grad=True)
+    shared = distributed.global_value(3 * weight)
+    shared.backward()
+    return dict(
+        rank=rank,
+        world=world,
+        total=total.clone(),
+        total_has_gradient=total.requires_grad,
+        mine=mine.detach(),
+        log_sum=distributed.logaddexp_over_ranks(log),
+        gathered=gathered,
+        sizes=sizes,
+        counts=counts,
+        nothing=list(nothing.shape),
+        none=none,
+        shared=float(shared.detach()),
+        gradient=float(weight.grad),
+    )
+
+
+def test_without_a_process_group_each_is_the_identity() -> None:
+    found = exercise()
+    assert (found['rank'], found['world']) == (0, 1)
+    assert torch.equal(found['total'], found['mine']) and not found['total_has_gradient']
+    assert found['log_sum'].tolist() == [0.0, -torch.inf, 1.0]
+    assert torch.equal(found['gathered'], rows_of(0)) and found['sizes'] == [3]
+    assert found['nothing'] == [0, 4] and found['none'] == [0]
+    assert found['shared'] == found['gradient'] == 3.0
+
+
+def test_the_sum_is_a_copy() -> None:
+    mine = torch.ones(2)
+    distributed.sum_over_ranks(mine).add_(1)
+    assert mine.tolist() == [1.0, 1.0]
+
+
+def test_two_ranks(tmp_path: Path) -> None:
+    ranks = run_ranks(exercise, 2, tmp_path)
+    assert [found['rank'] for found in ranks] == [0, 1]
+    nothing = -torch.inf
+    logs = torch.tensor([[0.0, nothing, 1.0], [1.0, nothing, nothing]])
+    wanted = torch.logsumexp(logs, dim=0)
+    for rank, found in enumerate(ranks):
+        assert found['world'] == 2
+        assert found['total'].tolist() == [3.0, 3.0] and not found['total_has_gradient']
+        assert found['mine'].tolist() == [rank + 1.0] * 2  # the input is left alone
+        torch.testing.assert_close(found['log_sum'], wanted)
+        assert torch.equal(found['gathered'], torch.cat([rows_of(0), rows_of(1)]))
+        assert found['sizes'] == [3, 0]
+        assert found['counts'].tolist() == [5, 5, 6] and found['counts'].dtype == torch.int64
+        assert found['nothing'] == [0, 4] and found['none'] == [0, 0]
+        assert found['shared'] == 4.5 and found['gradient'] == 3.0

@@ -1,0 +1,66 @@
+"""The ring behaves as the list it stands for."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from s3pt_mm.method.memory import ObjectQueue, cycle_consistent_neighbours
+
+
+def make(num_images: int = 4, slots: int = 3, channels: int = 5) -> ObjectQueue:
+    return ObjectQueue(num_images=num_images, max_objects_per_image=slots, channels=channels)
+
+
+def test_equals_a_list_of_images_over_many_pushes() -> None:
+    queue, images = make(), []
+    for step in range(40):
+        batch = int(torch.randint(1, 7, ()))  # also larger than the queue
+        counts = torch.randint(0, 4, (batch,))
+        objects = torch.randn(2, int(counts.sum()), 5)
+        queue.push(*objects, counts)
+        images = [*objects.split(counts.tolist(), dim=1), *images][:4]
+        held = queue.flat_positions()
+        wanted = torch.cat(images, dim=1)
+        for view in (0, 1):
+            torch.testing.assert_close(queue.take(view, held), wanted[view])
+        assert queue.counts.tolist()[: len(images)] == [image.shape[1] for image in images], step
+        norms = queue.take(0, held).norm(dim=1)
+        torch.testing.assert_close(queue.inverse_norms[0, held] * norms, torch.ones(len(held)))
+
+
+def test_empty_and_partly_filled_queue() -> None:
+    queue = make()
+    objects = torch.randn(2, 3, 5)
+    near = cycle_consistent_neighbours(objects[0], objects[1], queue, view=0)
+    assert not near.consistent.any() and len(near.positions) == 3
+    queue.push(*objects, torch.tensor([3]))
+    # A queue that holds this very batch: everybody finds itself, and the way back ends there.
+    near = cycle_consistent_neighbours(objects[0], objects[1], queue, view=0)
+    assert near.consistent.all()
+    torch.testing.assert_close(queue.take(0, near.positions), objects[0])
+
+
+def test_no_objects_at_all() -> None:
+    queue = make()
+    none = torch.zeros(2, 0, 5)
+    queue.push(*none, torch.tensor([0, 0]))
+    assert len(queue) == 0 and queue.spans() == []
+    near = cycle_consistent_neighbours(none[0], none[1], queue, view=1)
+    assert near.positions.shape == near.consistent.shape == (0,)
+
+
+def test_state_survives_a_checkpoint() -> None:
+    queue, other = make(), make()
+    queue.push(*torch.randn(2, 4, 5), torch.tensor([1, 3]))
+    other.load_state_dict(queue.state_dict())
+    assert other.spans() == queue.spans() and torch.equal(other.objects, queue.objects)
+
+
+def test_errors_name_the_numbers() -> None:
+    with pytest.raises(ValueError, match='4 objects, the queue has room for 3'):
+        make().push(*torch.randn(2, 4, 5), torch.tensor([4]))
+    with pytest.raises(ValueError, match='counts of sum 5'):
+        make().push(*torch.randn(2, 4, 5), torch.tensor([2, 3]))
+    with pytest.raises(ValueError, match="'int8'"):
+        ObjectQueue(num_images=1, max_objects_per_image=1, channels=1, dtype='int8')

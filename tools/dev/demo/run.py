@@ -1,0 +1,180 @@
+"""From nothing to a report: data, a short S3PT run, pictures. Every step is kept if it is done."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.registry import init_default_scope
+from mmengine.utils import import_modules_from_strings
+from rich.console import Console
+
+ROOT = Path(__file__).resolve().parents[3]
+CONFIG = 'configs/toydrive/demo_s3pt_vitt16.py'
+GAIN = 3.0  # points of dense k-NN mIoU to gain over the random network: the target
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``tools/dev/make_demo.py``."""
+    parser.add_argument('--data', type=Path, default=Path('data/toydrive'), help='ToyDrive folder')
+    parser.add_argument('--out', type=Path, default=Path('work_dirs/demo'), help='run and report')
+    parser.add_argument('--seed', type=int, default=0, help='of initialisation and data order')
+    parser.add_argument('--config', default=CONFIG)
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, default={}, help='as of tools/train.py'
+    )
+
+
+def run(args: argparse.Namespace) -> Path:
+    """All steps; returns the report's path."""
+    console, start = Console(), time.perf_counter()
+
+    def say(text: str) -> None:
+        console.print(f'[bold]{time.perf_counter() - start:5.0f} s[/bold]  {text}')
+
+    args.out.mkdir(parents=True, exist_ok=True)
+    data = args.data.resolve()
+    say(f'ToyDrive in {args.data}')
+    prepare_data(data)
+    say(f'S3PT pre-training, {args.config}')
+    cfg = train(args, data)
+    say('pictures and report')
+    report = make_report(args.out, cfg)
+    say(f'done: open {report}')
+    return report
+
+
+def _tool(*command: str | Path) -> None:
+    subprocess.run([sys.executable, *map(str, command)], check=True, cwd=ROOT)
+
+
+def prepare_data(data: Path) -> None:
+    """ToyDrive, its info files and its masks, each unless it is there.
+
+    A ToyDrive of another size or seed that lies there is used as it is.
+    """
+    from s3pt_mm.toydrive.generation import RECORD  # brings the ray caster: two seconds
+
+    if not (data / RECORD).is_file():  # written when everything else is
+        _tool('tools/create_toydrive.py', '--out', data)
+    nuscenes, nuimages = data / 'nuscenes', data / 'nuimages'
+    if not (nuscenes / 'nuscenes_infos_val.pkl').is_file():
+        _tool(
+            *('tools/create_data.py', 'nuscenes', '--root', nuscenes),
+            *('--version', 'v1.0-mini', '--out-dir', nuscenes, '--image-sweeps'),
+        )
+    if not (nuimages / 'nuimages_val.json').is_file():
+        _tool('tools/create_data.py', 'nuimages', '--root', nuimages, '--out-dir', nuimages)
+
+
+def train(args: argparse.Namespace, data: Path) -> Config:
+    """Run ``tools/train.py``, or go on where it was stopped; returns the config that ran."""
+    options: dict[str, Any] = {
+        'randomness.seed': args.seed,
+        'train_dataloader.sampler.seed': args.seed,
+        'train_dataloader.dataset.data_root': f'{data}/nuscenes/',
+        **args.cfg_options,
+    }
+    cfg = Config.fromfile(ROOT / args.config, import_custom_modules=False)
+    for index, hook in enumerate(cfg.custom_hooks):
+        if hook.type == 'KnnProbeHook':
+            for split in ('train', 'val'):
+                options[f'custom_hooks.{index}.{split}.ann_file'] = (
+                    f'{data}/nuimages/nuimages_{split}.json'
+                )
+    command = ['tools/train.py', args.config, '--work-dir', str(args.out.resolve()), '--resume']
+    _tool(*command, '--cfg-options', *(f'{key}={value}' for key, value in options.items()))
+    cfg.merge_from_dict(options)
+    return cfg
+
+
+def make_report(out: Path, cfg: Config) -> Path:
+    """Draw the pictures of a finished run in ``out`` and write ``report.html`` beside them."""
+    from s3pt_mm.weights.files import load_checkpoint_file
+    from tools.dev.demo import pictures
+    from tools.dev.demo.report import Section, class_table, write_report
+    from tools.dev.demo.scenes import look, plain_dataset
+
+    import_modules_from_strings(**cfg.custom_imports)
+    init_default_scope('mmpretrain')
+    from mmpretrain.registry import MODELS
+
+    checkpoint = Path((out / 'last_checkpoint').read_text().strip())
+    model = MODELS.build({**cfg.model, 'data_preprocessor': cfg.data_preprocessor})
+    model.load_state_dict(load_checkpoint_file(checkpoint)['state_dict'])
+    dataset = plain_dataset(cfg.train_dataloader.dataset)
+    count = min(48, len(dataset))
+    torch.manual_seed(0)
+    scenes = look(model, dataset, [i * len(dataset) // count for i in range(count)])
+    log = read_log(out)
+    history = json.loads((out / 'knn_probe.json').read_text())
+    sections = [
+        Section(
+            'Dense k-NN mIoU over training',
+            'The teacher labels each patch of unseen images by its nearest patches of labelled '
+            'ones; no head is trained. The first point is the untrained network.',
+            pictures.draw_knn(history, out / 'knn.png'),
+        ),
+        Section(
+            'Losses and the health of the teacher',
+            'Entropy near the logarithm of the number of prototypes means a uniform teacher; KL '
+            'near it means that all images choose one prototype.',
+            pictures.draw_losses(log, out / 'losses.png'),
+        ),
+        Section(
+            'LiDAR returns in the camera image',
+            'Carried through both ego poses: they must sit on what they hit.',
+            pictures.draw_lidar(scenes[:2], out / 'lidar.png'),
+        ),
+        Section(
+            'Joint clusters of two views',
+            'Equal colours are one cluster. Tokens of one object in both views should agree.',
+            pictures.draw_clusters(scenes[:4], out / 'clusters.png'),
+        ),
+        Section(
+            'Features',
+            'First three principal components of the tokens as red, green and blue.',
+            pictures.draw_pca(scenes[:6], out / 'pca.png'),
+        ),
+        Section(
+            'Nearest neighbours of an object',
+            'Left: an object of an image. Right: the nearest objects of other images, with cosine.',
+            pictures.draw_neighbours(scenes, out / 'neighbours.png'),
+        ),
+    ]
+    first, last = history[0], history[-1]
+    gain = last['mIoU'] - first['mIoU']
+    facts = {
+        'config': str(cfg.filename and Path(cfg.filename).relative_to(ROOT)),
+        'seed': str(cfg.randomness.seed),
+        'iterations': str(last['iteration']),
+        'images': str(len(dataset)),
+        'dense k-NN mIoU, random init': f'{first["mIoU"]:.2f} %',
+        'dense k-NN mIoU, teacher at the end': f'{last["mIoU"]:.2f} %',
+        'gain': f'{gain:+.2f} points (target: {GAIN:.0f})',
+    }
+    return write_report(
+        out / 'report.html',
+        title='S3PT on ToyDrive',
+        facts=facts,
+        table=class_table(first['IoU'], last['IoU']),
+        sections=sections,
+    )
+
+
+def read_log(out: Path) -> list[dict[str, Any]]:
+    """Lines of all JSON logs of a run, in order of steps; a resumed run repeats none."""
+    lines: dict[int, dict[str, Any]] = {}
+    for path in sorted(out.glob('*/vis_data/scalars.json')):
+        for text in path.read_text().splitlines():
+            line = json.loads(text)
+            if 'loss' in line:
+                lines[line['step']] = line
+    return [lines[step] for step in sorted(lines)]
