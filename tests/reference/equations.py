@@ -24,14 +24,29 @@ def position_cost(xy: Tensor, members: Tensor) -> Tensor:
     return cost / cost.max() if cost.max() > 0 else cost
 
 
-def depth_cost(depth: Tensor, has: Tensor, members: Tensor) -> Tensor:
-    """(T,) metres -> (T, K): the same rule over what has a return; all 0 without any."""
-    cost = nearest((depth[:, None] - depth[None]).abs(), members & has[:, None])
-    known = has[:, None] & (members & has[:, None]).any(0)[None]
-    cost = cost * known
+def depth_cost(
+    depth: Tensor, has: Tensor, members: Tensor, rule: str = 'centroid_squared', scaled: bool = True
+) -> Tensor:
+    """(T,) metres -> (T, K), cluster by cluster; what is unknown costs the known ones' mean.
+
+    Rules: squared difference to the mean of the members with depth, or the smallest difference to
+    another member.
+    """
+    tokens, clusters = members.shape
+    cost = depth.new_full((tokens, clusters), math.nan)
+    for k in range(clusters):
+        inside = depth[members[:, k] & has]
+        if rule == 'centroid_squared' and len(inside):
+            cost[:, k] = (depth - inside.mean()) ** 2
+        for i in range(tokens) if rule == 'nearest' else ():
+            others = depth[members[:, k] & has & (torch.arange(tokens) != i)]
+            if len(others):
+                cost[i, k] = (depth[i] - others).abs().min()
+    cost[~has] = math.nan
+    known = ~cost.isnan()
     mean = cost[known].mean() if known.any() else cost.new_zeros(())
-    cost = torch.where(cost == 0, mean, cost)
-    return cost / cost.max() if cost.max() > 0 else cost
+    cost = torch.where(known, cost, mean)
+    return cost / cost.max() if scaled and cost.max() > 0 else cost
 
 
 def sinkhorn_plan(cost: Tensor, columns: Tensor, strength: float, iterations: int) -> Tensor:
@@ -55,6 +70,9 @@ def cluster(
     position_weight: float = 1.0,
     strength: float = 20.0,
     rounds: int = 5,
+    depth_rule: str = 'centroid_squared',
+    depth_scaled: bool = True,
+    adaptive_prior: bool = True,
 ) -> Tensor:
     """(B, T, d) tokens, (B, K) first tokens -> (B, T, K) bool; cost rescaled over the batch."""
     batch, clusters = first.shape
@@ -70,14 +88,16 @@ def cluster(
         for b in range(batch):
             cost = -tokens[b] @ centroids[b].T + position_weight * position_cost(xy[b], members[b])
             if depth_weight:
-                cost = cost + depth_weight * depth_cost(depth[b], has[b], members[b])
+                term = depth_cost(depth[b], has[b], members[b], depth_rule, depth_scaled)
+                cost = cost + depth_weight * term
             costs.append(cost)
         cost = torch.stack(costs)
         cost = (cost - cost.min()) / (cost.max() - cost.min())
         plans = [sinkhorn_plan(cost[b], prior[b], strength, iterations) for b in range(batch)]
         members = F.one_hot(torch.stack(plans).argmax(2), clusters).bool()
-        prior = members.sum(1) + 0.01
-        prior = prior.to(tokens) / prior.sum(1, keepdim=True)
+        if adaptive_prior:
+            prior = members.sum(1) + 0.01
+            prior = prior.to(tokens) / prior.sum(1, keepdim=True)
         centroids = F.normalize(members.to(tokens).transpose(1, 2) @ tokens, dim=-1)
     return members
 

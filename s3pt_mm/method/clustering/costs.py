@@ -14,18 +14,19 @@ def pairwise_positions(positions: Tensor) -> Tensor:
     """
     # Differences, not the |a|^2 - 2ab + |b|^2 expansion: coincident tokens must be exactly 0.
     delta = positions[:, :, None, :] - positions[:, None, :, :]
-    return _without_zeros(torch.hypot(delta[..., 0], delta[..., 1]))
+    distances = torch.hypot(delta[..., 0], delta[..., 1])
+    return distances.masked_fill_(distances == 0, torch.inf)
 
 
 def pairwise_depths(depths: Tensor, has_depth: Tensor) -> Tensor:
-    """(B, T), (B, T) bool -> (B, T, T) absolute differences, metres; inf where one has no depth."""
-    difference = _without_zeros((depths[:, :, None] - depths[:, None, :]).abs_())
+    """(B, T), (B, T) bool -> (B, T, T) absolute differences, metres.
+
+    inf where one of the two has no depth and for a token with itself; two tokens of exactly the
+    same depth, as a surface has in both views, are a match and stay at 0.
+    """
     known = has_depth[:, :, None] & has_depth[:, None, :]
-    return difference.masked_fill_(~known, torch.inf)
-
-
-def _without_zeros(distances: Tensor) -> Tensor:
-    return distances.masked_fill_(distances == 0, torch.inf)
+    known &= ~torch.eye(depths.shape[1], dtype=torch.bool, device=depths.device)
+    return (depths[:, :, None] - depths[:, None, :]).abs_().masked_fill_(~known, torch.inf)
 
 
 def nearest_member(pairwise: Tensor, labels: Tensor, num_clusters: int) -> Tensor:
@@ -66,28 +67,50 @@ def position_cost(nearest: Tensor) -> Tensor:
     return _divide_by_maximum(cost)
 
 
-def depth_cost(nearest: Tensor, members_with_depth: Tensor, has_depth: Tensor) -> Tensor:
-    """Finish the depth term of S3PT (choice of this package; the paper gives no formula).
+def squared_depth_to_centroids(
+    depths: Tensor, has_depth: Tensor, labels: Tensor, num_clusters: int
+) -> Tensor:
+    """S3PT's depth term, ``|d_i - d_j|^2`` of token i and the centroid of cluster j.
 
-    The position rule on |depth difference|, taken over tokens and clusters that have a return: an
-    entry that is exactly 0 becomes the mean of those, and so does every pair that lacks
-    a return on either side. Divided by the image's maximum; an image without any return costs 0.
+    The formula is known at second hand, from a page that restates the paper's method section. What
+    a centroid's depth is stays open there: here the mean of the members, of both views, that have
+    a depth (choice of this package).
 
     Args:
-        nearest: (B, T, K) metres, from :func:`nearest_member` on :func:`pairwise_depths`.
-        members_with_depth: (B, K) bool, clusters with a member that has depth.
+        depths: (B, T), metres (or log metres); anything where ``has_depth`` is False.
         has_depth: (B, T) bool.
+        labels: (B, T) int64 cluster of each token; a label of ``num_clusters`` is no cluster.
+        num_clusters: K.
 
     Returns:
-        (B, T, K) in [0, 1].
+        (B, T, K) square metres; inf where the token or every member lacks a depth.
     """
-    known = has_depth[:, :, None] & members_with_depth[:, None, :]
-    missing = torch.isinf(nearest)
-    cost = nearest.masked_fill(missing, 0.0)
-    count = known.sum(dim=(1, 2), keepdim=True).clamp_min(1)
-    mean = cost.sum(dim=(1, 2), keepdim=True) / count
-    cost = torch.where(missing, mean, cost)
-    return _divide_by_maximum(cost)
+    clusters = torch.arange(num_clusters, device=labels.device)
+    counted = (labels[:, :, None] == clusters) & has_depth[:, :, None]
+    # Sums, not a product of matrices: TF32 would round metres to three digits.
+    sums = torch.where(counted, depths[:, :, None], 0.0).sum(1)
+    counts = counted.sum(1)
+    squared = (depths[:, :, None] - (sums / counts.clamp_min(1))[:, None, :]).square_()
+    known = has_depth[:, :, None] & (counts > 0)[:, None, :]
+    return squared.masked_fill_(~known, torch.inf)
+
+
+def depth_cost(distances: Tensor, scale: str = 'image') -> Tensor:
+    """Finish a depth term (choices of this package): fill what is unknown, then scale.
+
+    Args:
+        distances: (B, T, K) of tokens and clusters, inf where a depth is missing on either side.
+        scale: 'image' divides by the image's maximum, as the position term; 'none' does not.
+
+    Returns:
+        (B, T, K): an unknown entry is the mean of the image's known ones, so that it favours no
+        cluster; an image without any return costs 0 everywhere, which is CrIBo.
+    """
+    unknown = torch.isinf(distances)
+    cost = distances.masked_fill(unknown, 0.0)
+    count = (~unknown).sum(dim=(1, 2), keepdim=True).clamp_min(1)
+    cost = torch.where(unknown, cost.sum(dim=(1, 2), keepdim=True) / count, cost)
+    return _divide_by_maximum(cost) if scale == 'image' else cost
 
 
 def _divide_by_maximum(cost: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from s3pt_mm.method.clustering.costs import (
     pairwise_positions,
     position_cost,
     rescale,
+    squared_depth_to_centroids,
 )
 from s3pt_mm.method.clustering.sinkhorn import hard_assignment
 
@@ -29,7 +30,13 @@ class ClusteringConfig:
         sinkhorn_lambda: Inverse temperature of the transport plan.
         position_weight: Weight of the position cost.
         depth_weight: Weight of the depth cost; 0 is CrIBo.
+        depth_cost: 'centroid_squared', S3PT's: squared difference to the mean depth of a cluster's
+            members; or 'nearest', the position term's rule on depths (option of this package).
+        depth_scale: 'image' divides the depth cost by its maximum in the image, as the position
+            cost (choice of this package); 'none' leaves (square) metres.
         rounds: Outer rounds n.
+        adaptive_prior: Column marginals follow the sizes of the last round's clusters, as in the
+            reference; False keeps them uniform (option of this package).
         cost_scope: 'batch' rescales the cost by its extremes over the rank's batch, as the
             reference; 'image' makes an image's clusters independent of its company (option of
             this package).
@@ -43,15 +50,23 @@ class ClusteringConfig:
     sinkhorn_lambda: float = 20.0
     position_weight: float = 1.0
     depth_weight: float = 0.0
+    depth_cost: str = 'centroid_squared'
+    depth_scale: str = 'image'
     rounds: int = 5
+    adaptive_prior: bool = True
     cost_scope: str = 'batch'
 
     def __post_init__(self) -> None:
         for name in ('num_clusters', 'sinkhorn_iterations', 'rounds'):
             if getattr(self, name) < 1:
                 raise ValueError(f'{name} must be at least 1, got {getattr(self, name)}')
-        if self.cost_scope not in ('batch', 'image'):
-            raise ValueError(f"cost_scope must be 'batch' or 'image', got {self.cost_scope!r}")
+        for name, known in (
+            ('cost_scope', ('batch', 'image')),
+            ('depth_cost', ('centroid_squared', 'nearest')),
+            ('depth_scale', ('image', 'none')),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(f'{name} must be one of {known}, got {getattr(self, name)!r}')
         if self.sinkhorn_lambda <= 0:
             raise ValueError(f'sinkhorn_lambda must be positive, got {self.sinkhorn_lambda}')
 
@@ -143,8 +158,9 @@ def cluster_joint_views(
                 iterations=config.sinkhorn_iterations,
             )
             members = F.one_hot(labels, clusters).to(real)
-            prior = members.sum(1) + 1e-2
-            prior = prior / prior.sum(1, keepdim=True)
+            if config.adaptive_prior:
+                prior = members.sum(1) + 1e-2
+                prior = prior / prior.sum(1, keepdim=True)
             centroids = F.normalize(torch.bmm(members.transpose(1, 2), tokens), dim=-1)
         counts = members.view(batch, 2, num_tokens // 2, clusters).sum(2).long()
     return Assignment(labels, counts)
@@ -163,14 +179,14 @@ class _PositionTerm:
 
 class _DepthTerm:
     def __init__(self, depths: Tensor, has_depth: Tensor, config: ClusteringConfig) -> None:
-        self.pairwise = pairwise_depths(depths, has_depth)
-        self.has_depth = has_depth
-        self.config = config
+        self.depths, self.has_depth, self.config = depths, has_depth, config
+        if config.depth_cost == 'nearest':
+            self.pairwise = pairwise_depths(depths, has_depth)
 
     def __call__(self, labels: Tensor) -> Tensor:
         clusters = self.config.num_clusters
-        nearest = nearest_member(self.pairwise, labels, clusters)
-        present = self.has_depth.new_zeros(len(labels), clusters + 1, dtype=torch.int8)
-        present.scatter_reduce_(1, labels, self.has_depth.to(torch.int8), reduce='amax')
-        cost = depth_cost(nearest, present[:, :clusters].bool(), self.has_depth)
-        return cost.mul_(self.config.depth_weight)
+        if self.config.depth_cost == 'nearest':
+            distances = nearest_member(self.pairwise, labels, clusters)
+        else:
+            distances = squared_depth_to_centroids(self.depths, self.has_depth, labels, clusters)
+        return depth_cost(distances, self.config.depth_scale).mul_(self.config.depth_weight)

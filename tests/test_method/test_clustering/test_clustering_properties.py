@@ -15,7 +15,7 @@ from s3pt_mm.method.clustering import (
     cluster_joint_views,
     draw_first_tokens,
 )
-from s3pt_mm.method.clustering.costs import nearest_member, pairwise_depths, pairwise_positions
+from s3pt_mm.method.clustering.costs import nearest_member, pairwise_positions
 from s3pt_mm.method.clustering.sinkhorn import hard_assignment, sinkhorn_scalings
 
 B, N, D, K = 3, 30, 12, 7
@@ -125,7 +125,16 @@ def test_more_clusters_than_tokens_is_a_clear_error() -> None:
         cluster_joint_views(torch.randn(1, 8, 4), torch.rand(1, 8, 2), first, config)
 
 
-@pytest.mark.parametrize('change', [dict(num_clusters=0), dict(cost_scope='rank'), dict(rounds=0)])
+@pytest.mark.parametrize(
+    'change',
+    [
+        dict(num_clusters=0),
+        dict(cost_scope='rank'),
+        dict(rounds=0),
+        dict(depth_cost='squared'),
+        dict(depth_scale='batch'),
+    ],
+)
 def test_bad_settings_name_the_value(change: dict) -> None:
     with pytest.raises(ValueError, match=str(next(iter(change.values())))):
         ClusteringConfig(**change)
@@ -167,14 +176,6 @@ def test_nearest_member_against_the_definition() -> None:
             distance[distance == 0] = torch.inf
             wanted = distance.amin(1) if len(members) else torch.full((2 * N,), torch.inf)
             torch.testing.assert_close(fast[image, :, cluster], wanted.double())
-
-
-def test_depth_pairs_without_return_never_count() -> None:
-    given_ = inputs(1)
-    pairs = pairwise_depths(given_['depths'], given_['has_depth'])
-    missing = ~given_['has_depth']
-    assert torch.isinf(pairs[missing]).all()
-    assert torch.isinf(pairs.transpose(1, 2)[missing]).all()
 
 
 def test_sinkhorn_meets_its_columns_and_tends_to_its_rows() -> None:
