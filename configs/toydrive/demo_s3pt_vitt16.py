@@ -57,7 +57,7 @@ param_scheduler = [
     ),
 ]
 train_cfg = dict(max_epochs=epochs)
-probe = dict(class_set='nuimages5', image_size=(224, 400))
+probe = dict(class_set='nuimages5', image_size=(160, 160))  # of crops
 custom_hooks = [
     dict(type='MethodScheduleHook'),
     dict(type='LastLayerFreezeHook', epochs=4),

@@ -1,11 +1,10 @@
-"""``tools/dense_knn.py``: a backbone from a checkpoint, its dense k-NN figures as JSON and
-table."""
+"""``tools/dense_knn.py``: a backbone from a checkpoint, its probe's figures beside their controls,
+as JSON and table."""
 
 from __future__ import annotations
 
 import argparse
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,8 @@ from mmengine.logging import MMLogger
 
 from s3pt_mm.common.files import write_json
 from s3pt_mm.data.labelled_images import LabelledImages
-from s3pt_mm.probes.dense_knn import evaluate_dense_knn
-from s3pt_mm.probes.linear_probe import evaluate_linear_probe
-from s3pt_mm.reports.tables import write_table
+from s3pt_mm.probes.evaluation import evaluate_with_controls, knn_head, linear_head
+from s3pt_mm.reports.tables import to_markdown, write_table
 
 TOY_ARCH = dict(embed_dims=128, num_layers=6, num_heads=4, feedforward_channels=512)
 ARCHITECTURES: dict[str, Any] = {'vitt': TOY_ARCH, 'vits': 'deit-small', 'vitb': 'deit-base'}
@@ -42,6 +40,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action='store_true',
         help='fit a linear head to convergence instead of searching neighbours',
     )
+    parser.add_argument(
+        '--views',
+        choices=('crops', 'images'),
+        default='crops',
+        help='random crops, or whole images as published figures have them',
+    )
+    parser.add_argument(
+        '--remove-place',
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help='subtract the mean feature of each place (published figures: --no-remove-place)',
+    )
+    parser.add_argument('--crops', type=int, default=4, help='of each image')
     parser.add_argument('-k', type=int, default=30)
     parser.add_argument('--temperature', type=float, default=0.02)
     parser.add_argument('--memory-size', type=int, default=1_000_000, help='patches at most')
@@ -71,34 +82,41 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     backbone.to(args.device)
     settings = dict(image_size=tuple(args.image_size), max_images=args.max_images)
     start = time.monotonic()
-    search = dict(k=args.k, temperature=args.temperature)
-    evaluate = evaluate_linear_probe if args.linear else partial(evaluate_dense_knn, **search)
-    result = evaluate(
-        lambda images: backbone(images)[-1],
+    head = linear_head() if args.linear else knn_head(k=args.k, temperature=args.temperature)
+    result = evaluate_with_controls(
+        backbone,
         _images(args.train, 'train', args.class_set, settings),
         _images(args.val, 'val', args.class_set, settings),
+        dict(probe=head),
+        views=args.views,
+        remove_place=args.remove_place,
+        crops=args.crops,
         memory_size=args.memory_size,
         seed=args.seed,
         batch_size=args.batch_size,
-        device=args.device,
-    )
+    )['probe']
     result |= dict(seconds=time.monotonic() - start, settings=vars(args))
-    rows = [dict(name=name, IoU=value) for name, value in result['IoU'].items()]
-    rows += [dict(name=name, IoU=result[name]) for name in ('mIoU', 'mAcc', 'aAcc')]
-    for row in rows:
-        print(f'{row["name"]:>24} {row["IoU"]:7.2f}')
-    print(f'{result["memory_size"]} patches in memory, {result["seconds"]:.0f} s')
+    columns = {'network': result, **result['controls']}
+    figures = ('mIoU', 'mAcc', 'aAcc')
+    rows = [
+        dict(name=name, **{column: found['IoU'][name] for column, found in columns.items()})
+        for name in result['IoU']
+    ] + [
+        dict(name=name, **{column: found[name] for column, found in columns.items()})
+        for name in figures
+    ]
+    what = 'Linear head' if args.linear else 'Dense k-NN'
+    place = 'without' if args.remove_place else 'with'
+    caption = f'{what} of {args.checkpoint}, {args.views} {place} place, IoU in percent'
+    headings = dict(name='class', **{column: column for column in columns})
+    print(to_markdown(rows, headings, caption=caption, float_format='.2f'))
+    print(
+        f'{result["gain"]:+.2f} points over the best control, {result["best_control"]}; '
+        f'{result["memory_size"]} patches in memory, {result["seconds"]:.0f} s'
+    )
     if args.out:
-        what = 'Linear head' if args.linear else 'Dense k-NN'
         write_json(f'{args.out}.json', result)
-        write_table(
-            rows,
-            dict(name='class', IoU='IoU'),
-            args.out,
-            ('md', 'csv'),
-            caption=f'{what} of {args.checkpoint}, percent',
-            float_format='.2f',
-        )
+        write_table(rows, headings, args.out, ('md', 'csv'), caption=caption, float_format='.2f')
     return result
 
 

@@ -7,7 +7,7 @@ Cityscapes' layout.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from s3pt_mm.data.class_sets import CLASS_SETS, ClassSet
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
+DrawBox = Callable[[int, int], tuple[int, int, int, int]]
 
 
 class LabelError(ValueError):
@@ -204,14 +205,32 @@ class LabelledImages(torch.utils.data.Dataset):
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> LabelledImage:
+        return self.read(index)
+
+    def read(self, index: int, draw_box: DrawBox | None = None) -> LabelledImage:
+        """One image and its labels, or a crop of both.
+
+        Args:
+            index: Which one.
+            draw_box: From the file's (width, height) to the crop's (left, top, right, bottom) in
+                its pixels; None takes the whole image.
+        """
         img_path, seg_path = self.pairs[index]
+        height, width = self.image_size
         with Image.open(img_path) as file:
             size = (file.height, file.width)
-            height, width = self.image_size
+            left, top, right, bottom = box = (
+                draw_box(file.width, file.height) if draw_box else (0, 0, file.width, file.height)
+            )
             # A JPEG may be decoded at half size when that is still no smaller than asked for.
-            file.draft('RGB', (width, height))
-            image = file.convert('RGB').resize((width, height), Image.Resampling.BILINEAR)
+            least = (width * file.width / (right - left), height * file.height / (bottom - top))
+            file.draft('RGB', tuple(int(np.ceil(side)) for side in least))
+            ratio = file.width / size[1], file.height / size[0]
+            decoded = tuple(edge * ratio[axis % 2] for axis, edge in enumerate(box))
+            image = file.convert('RGB').resize(
+                (width, height), Image.Resampling.BILINEAR, box=decoded
+            )
         pixels = (np.asarray(image, np.float32) - IMAGENET_MEAN) / np.float32(IMAGENET_STD)
         label_map = read_label_map(seg_path, self.class_set, image_size=size, img_path=img_path)
         tensor = torch.from_numpy(pixels.astype(np.float32).transpose(2, 0, 1).copy())
-        return LabelledImage(tensor, label_map, img_path)
+        return LabelledImage(tensor, label_map[top:bottom, left:right], img_path)

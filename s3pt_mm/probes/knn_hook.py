@@ -6,28 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
-from torch import Tensor, nn
 
 from s3pt_mm.data.labelled_images import LabelledImages
 from s3pt_mm.method.hooks.method_schedule import unwrap
-from s3pt_mm.probes.dense_knn import evaluate_dense_knn
-
-
-def feature_map_of(backbone: nn.Module) -> Any:
-    """A function (B, 3, h, w) -> (B, d, rows, columns) of a ViT with ``out_type='raw'``."""
-    patch = backbone.patch_embed.projection.kernel_size
-
-    def feature_map(images: Tensor) -> Tensor:
-        tokens = backbone(images)[-1][:, backbone.num_extra_tokens :]
-        rows, columns = (side // step for side, step in zip(images.shape[-2:], patch, strict=True))
-        return tokens.transpose(1, 2).unflatten(2, (rows, columns))
-
-    return feature_map
+from s3pt_mm.probes.evaluation import evaluate_with_controls, knn_head
+from s3pt_mm.probes.patches import Views
 
 
 @HOOKS.register_module()
@@ -35,8 +22,9 @@ class KnnProbeHook(Hook):
     """Dense k-NN mIoU of the teacher on a small labelled split, before training and every n epochs.
 
     Runs on rank 0; trains nothing and draws nothing from the global random generators. Figures go
-    to the log, to the visualiser's backends (``knn/mIoU``) and, with every class, to
-    ``<work_dir>/knn_probe.json``, which a resumed run continues.
+    to the log, to the visualiser's backends (``knn/mIoU``, ``knn/best_control``) and, with every
+    class and all controls (``s3pt_mm.probes.controls``), to ``<work_dir>/knn_probe.json``, which a
+    resumed run continues. Only what lies above the best control was learned.
 
     Args:
         train: Arguments of ``LabelledImages.build`` for the memory: a nuImages list
@@ -49,6 +37,10 @@ class KnnProbeHook(Hook):
         temperature: Of the softmax over similarities.
         memory_size: Patches in the memory at most.
         batch_size: Images at a time.
+        views: Random ``'crops'`` of the images or, as published figures have it, whole
+            ``'images'``.
+        remove_place: Subtract the mean feature of each place (published figures: False).
+        crops: Crops of each image.
     """
 
     priority = 'LOW'
@@ -64,14 +56,22 @@ class KnnProbeHook(Hook):
         temperature: float = 0.02,
         memory_size: int | None = 100_000,
         batch_size: int = 8,
+        views: Views = 'crops',
+        remove_place: bool = True,
+        crops: int = 4,
     ) -> None:
         if interval < 1:
             raise ValueError(f'interval must be at least 1 epoch, got {interval}')
         self.splits = (train, val)
         self.interval = interval
         self.at_start = at_start
+        self.heads = dict(knn=knn_head(k=k, temperature=temperature))
         self.settings = dict(
-            k=k, temperature=temperature, memory_size=memory_size, batch_size=batch_size
+            memory_size=memory_size,
+            batch_size=batch_size,
+            views=views,
+            remove_place=remove_place,
+            crops=crops,
         )
         self.history: list[dict[str, Any]] = []
         self._images: tuple[LabelledImages, LabelledImages] | None = None
@@ -98,18 +98,18 @@ class KnnProbeHook(Hook):
         if self._images is None:
             self._images = tuple(LabelledImages.build(**split) for split in self.splits)
         backbone = unwrap(runner.model).teacher['backbone']
-        device = next(backbone.parameters()).device
-        with torch.no_grad():
-            result = evaluate_dense_knn(
-                feature_map_of(backbone), *self._images, device=device, **self.settings
-            )
+        result = evaluate_with_controls(backbone, *self._images, self.heads, **self.settings)['knn']
         result = dict(result, iteration=runner.iter)
         self.history.append(result)
         temporary = self._file.with_suffix('.tmp')
         temporary.write_text(json.dumps(self.history, indent=1))
         temporary.replace(self._file)
-        runner.visualizer.add_scalar('knn/mIoU', result['mIoU'], step=result['iteration'])
+        best = result['controls'][result['best_control']]['mIoU']
+        for name, value in (('mIoU', result['mIoU']), ('best_control', best)):
+            runner.visualizer.add_scalar(f'knn/{name}', value, step=result['iteration'])
+        controls = ', '.join(f'{n} {c["mIoU"]:.2f}' for n, c in result['controls'].items())
         runner.logger.info(
-            f'k-NN probe at iteration {result["iteration"]}: mIoU {result["mIoU"]:.4f}'
+            f'k-NN probe at iteration {result["iteration"]}: mIoU {result["mIoU"]:.4f} '
+            f'({result["gain"]:+.2f} over the best control; {controls})'
         )
         return result

@@ -14,13 +14,9 @@ from s3pt_mm.cli import dense_knn as dense_knn_tool
 from s3pt_mm.data.class_sets import NUIMAGES_13
 from s3pt_mm.data.labelled_images import LabelledImages
 from s3pt_mm.data.nuimages_masks import create_nuimages
-from s3pt_mm.probes.dense_knn import (
-    PatchMemory,
-    dense_knn_miou,
-    draw_memory,
-    evaluate_dense_knn,
-    patch_label_histograms,
-)
+from s3pt_mm.probes.dense_knn import PatchMemory, dense_knn_miou
+from s3pt_mm.probes.evaluation import evaluate, knn_head
+from s3pt_mm.probes.patches import draw_memory, patch_label_histograms
 from s3pt_mm.reports.segmentation_results import read_result
 
 
@@ -136,9 +132,15 @@ def test_from_files_to_miou(tmp_path):
     images = LabelledImages(pairs, class_set='nuimages13', image_size=(32, 48))
     first = images[0]
     assert first.image.shape == (3, 32, 48) and set(np.unique(first.label_map)) == {10, 12, 255}
-    result = evaluate_dense_knn(
-        lambda x: torch.nn.functional.avg_pool2d(x, 8), images, images, k=3, memory_size=50
-    )
+    result = evaluate(
+        dict(colour=lambda x: torch.nn.functional.avg_pool2d(x, 8)),
+        images,
+        images,
+        dict(knn=knn_head(k=3)),
+        memory_size=50,
+        views='images',
+        remove_place=False,
+    )['knn']['colour']
     assert result['mIoU'] > 99 and result['memory_size'] == 50
     assert result['IoU']['driveable surface'] > 99 and len(result['IoU']) == len(
         NUIMAGES_13.classes
@@ -169,7 +171,14 @@ def test_the_tool_writes_and_prints_its_figures(nuimages_root, tmp_path, capsys)
     content = json.loads((tmp_path / 'knn.json').read_text())
     assert content['mIoU'] == result['mIoU'] and content['settings']['k'] == 30
     printed = capsys.readouterr().out
-    assert f'{result["mIoU"]:7.2f}' in printed and '30 patches in memory' in printed
+    assert f'{result["mIoU"]:.2f}' in printed and '30 patches in memory' in printed
+    controls = ['random', 'place', 'colour + place', 'untrained, same position scale']
+    assert list(content['controls']) == controls
+    for name in controls:
+        assert name in printed and f'{content["controls"][name]["mIoU"]:.2f}' in printed
+    best = content['controls'][content['best_control']]['mIoU']
+    assert best == max(found['mIoU'] for found in content['controls'].values())
+    assert content['gain'] == pytest.approx(content['mIoU'] - best)
     assert f'{result["mIoU"]:.2f}' in (tmp_path / 'knn.md').read_text()
     # The same file serves the figures.
     assert read_result('knn', tmp_path / 'knn.json').miou == result['mIoU']
@@ -183,6 +192,6 @@ def test_the_tool_writes_and_prints_its_figures(nuimages_root, tmp_path, capsys)
 def test_imports_without_mmseg_and_mmdet3d():
     code = (
         'import sys; sys.modules["mmseg"] = sys.modules["mmdet3d"] = None; '
-        'import s3pt_mm.probes.dense_knn; assert "mmpretrain" not in sys.modules'
+        'import s3pt_mm.probes.evaluation; assert "mmpretrain" not in sys.modules'
     )
     subprocess.run([sys.executable, '-c', code], check=True)
