@@ -6,11 +6,11 @@ import copy
 import math
 
 import torch
-from mmpretrain.models import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tests.reference import equations
+from tests.reference.plain_vit import PlainViT
 
 
 class PlainHead(nn.Module):
@@ -34,7 +34,7 @@ class PlainMethod:
 
     def __init__(self, kind: str, state: dict, backbone: dict, head: dict, **settings) -> None:
         self.kind, self.vmf = kind, kind == 's3pt'
-        vit = VisionTransformer(**{k: v for k, v in backbone.items() if k != 'type'})
+        vit = PlainViT(**backbone)
         self.student = nn.ModuleDict(dict(backbone=vit, head=PlainHead(**head))).double()
         state = {k[8:]: v.clone() for k, v in state.items() if k.startswith('student.')}
         missing, unexpected = self.student.load_state_dict(state, strict=False)
@@ -87,8 +87,8 @@ class PlainMethod:
     ) -> dict[str, float]:  # fmt: skip
         self.tau, self.frozen, batch = tau, frozen, len(crops[0])
         with torch.no_grad():
-            teacher = torch.stack([self.teacher['backbone'](crop)[0] for crop in crops[:2]])
-        student = [self.student['backbone'](crop)[0] for crop in crops]
+            teacher = torch.stack([self.teacher['backbone'](crop) for crop in crops[:2]])
+        student = [self.student['backbone'](crop) for crop in crops]
         losses = dict(
             loss_image=equations.multicrop_loss(
                 [self.teach(view[:, 0], 'image') for view in teacher],
@@ -98,7 +98,7 @@ class PlainMethod:
         moves = [('image', teacher[:, :, 0].flatten(0, 1))]
         if self.kind != 'dino':
             tokens = teacher[:, :, 1:]
-            members = self.cluster(tokens, samples, batch)
+            self.members = members = self.cluster(tokens, samples, batch)
             taught = equations.pool(tokens, members)
             rows = torch.cat(equations.pool(torch.stack(student)[:, :, 1:], members), dim=1)
             objects = torch.cat(taught, dim=1)
@@ -108,10 +108,15 @@ class PlainMethod:
                 for v in (0, 1)
             )
             across = rows.new_zeros(())
+            self.counts = []  # cycle-consistent objects of view 1 and of view 2
             for v in (0, 1) if epoch >= 1 and self.memory else ():
                 found, kept = equations.neighbours(objects, self.memory, v)
                 taught_rows = self.teach(found[kept], 'object')
-                across = across + equations.cross_entropy(taught_rows, logits[1 - v][kept]) / 2
+                self.counts.append(int(kept.sum()))
+                term = equations.cross_entropy(taught_rows, logits[1 - v][kept]) / 2
+                if self.settings['divisor'] == 'first_view':
+                    term = term * self.counts[v] / max(self.counts[0], 1)
+                across = across + term
             losses['loss_cross_image'] = across
             moves.append(('object', objects.flatten(0, 1)))
             self.memory = (taught + self.memory)[: self.settings['queue_images']]

@@ -121,6 +121,18 @@ def test_predictions_lie_on_their_bottom() -> None:
     torch.testing.assert_close(result.scores_3d, scores)
 
 
+def test_decoder_starts_without_bias() -> None:
+    """As mmdetection3d's PETR: Xavier matrices, zeros in every layer, feed-forward included."""
+    decoder = tiny_head().transformer
+    decoder.init_weights()
+    checked = 0
+    for name, parameter in decoder.named_parameters():
+        if 'bias' in name and 'norm' not in name:
+            assert not parameter.any(), name
+            checked += 'ffn' in name
+    assert checked
+
+
 def test_learns_one_frame() -> None:
     head, x, batch = tiny_head().train(), feature(1), samples(1)
     head.init_weights()

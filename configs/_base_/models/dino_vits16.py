@@ -2,7 +2,9 @@
 model = dict(
     type='S3PTDINO',
     backbone=dict(
-        type='VisionTransformer',
+        type='S3PTVisionTransformer',  # mmpretrain's, started as DINO's public code
+        init='reference',
+        pos_embed_resize='scale_factor',  # of local crops, as that code
         arch='deit-small',
         img_size=224,
         patch_size=16,

@@ -66,12 +66,15 @@ class S3PTPETRDecoder(TransformerLayerSequence):
         self.recompute = recompute
 
     def init_weights(self) -> None:
-        """Xavier uniform for every matrix, as in DETR."""
+        """Xavier uniform for every matrix, 0 for every layer's bias, as mmdetection3d's PETR."""
         super().init_weights()
         if self.init_cfg is None:
             for parameter in self.parameters():
                 if parameter.dim() > 1:
                     nn.init.xavier_uniform_(parameter)
+            for module in self.modules():
+                if isinstance(module, nn.Linear):
+                    nn.init.zeros_(module.bias)
 
     def forward(
         self, query_pos: Tensor, key: Tensor, value: Tensor, key_padding_mask: Tensor | None = None

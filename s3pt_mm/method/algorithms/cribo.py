@@ -27,6 +27,9 @@ from s3pt_mm.method.losses import (
 from s3pt_mm.method.losses.prototype_logits import accumulation_dtype
 from s3pt_mm.method.memory import Neighbours, ObjectQueue, cycle_consistent_neighbours
 
+# The public code's choices, for ``fidelity='reference'``.
+REFERENCE_CLUSTERING = dict(rounds=5, adaptive_prior=True, cost_scope='batch')
+
 
 @MODELS.register_module()
 class CrIBo(TeacherStudent):
@@ -37,6 +40,10 @@ class CrIBo(TeacherStudent):
         queue_images: Q, images in the memory (supplement: CrIBo 25,000, S3PT 2,500).
         queue_dtype: Storage of the memory (choice of this package: 'float16' in the configs).
         cross_image_from_epoch: First epoch (from 0) with the cross-image term.
+        cross_image_divisor: 'own' divides each direction of the cross-image term by its own count
+            of cycle-consistent objects (choice of this package); 'first_view' divides both by the
+            first one's, as the public code does.
+        fidelity: See :class:`TeacherStudent`.
         **kwargs: Of :class:`TeacherStudent`.
 
     Attributes:
@@ -50,9 +57,19 @@ class CrIBo(TeacherStudent):
         queue_images: int = 25000,
         queue_dtype: str = 'float32',
         cross_image_from_epoch: int = 1,
+        cross_image_divisor: str = 'own',
+        fidelity: str = 'package',
         **kwargs,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(fidelity=fidelity, **kwargs)
+        if fidelity == 'reference':
+            clustering = {**(clustering or {}), **REFERENCE_CLUSTERING}
+            cross_image_divisor = 'first_view'
+        if cross_image_divisor not in ('own', 'first_view'):
+            raise ValueError(
+                f"cross_image_divisor must be 'own' or 'first_view', got {cross_image_divisor!r}"
+            )
+        self.cross_image_divisor = cross_image_divisor
         self.clustering = ClusteringConfig(**(clustering or {}))
         self.position_weight = self.clustering.position_weight
         self.depth_weight = self.clustering.depth_weight
@@ -212,6 +229,8 @@ class CrIBo(TeacherStudent):
             self.queue.take(view, near.positions[near.consistent])
             for view, near in enumerate(neighbours)
         ]
+        if self.cross_image_divisor == 'first_view':
+            global_counts = [global_counts[0]] * 2
         head = self.teacher['head']
         teacher = head.object_prototypes.logits(
             head(torch.cat(found).to(norm.dtype)), self.teacher_temperature, norm

@@ -13,6 +13,7 @@ from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
 from s3pt_mm.method import distributed
+from s3pt_mm.method.backbone import REFERENCE as REFERENCE_BACKBONE
 from s3pt_mm.method.heads import ProjectionHead
 from s3pt_mm.method.losses import Center, image_target, sliced_cross_entropy
 from s3pt_mm.method.losses.prototype_logits import accumulate_log_probability
@@ -40,6 +41,9 @@ class TeacherStudent(BaseSelfSupervisor):
         freeze_patch_embed: Keep the ViT's patch filters as they were initialised, as MoCo v3
             does (arXiv 2104.02057). Choice of this package for short runs: Adam moves all weights
             of a filter together, and brightness soon drowns the position embedding.
+        fidelity: 'reference' sets every option in which this package departs from the public code
+            of DINO and CrIBo to that code's choice, whatever else is given; 'package' leaves the
+            options alone. docs/pretraining.md lists them.
 
     Attributes:
         teacher_temperature: Moved by ``MethodScheduleHook``.
@@ -57,6 +61,7 @@ class TeacherStudent(BaseSelfSupervisor):
         teacher_temperature: float = 0.04,
         slice_rows: int = 96,
         freeze_patch_embed: bool = False,
+        fidelity: str = 'package',
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | None = None,
     ) -> None:
@@ -65,6 +70,10 @@ class TeacherStudent(BaseSelfSupervisor):
         if isinstance(data_preprocessor, dict):
             data_preprocessor = MODELS.build(data_preprocessor)
         BaseModel.__init__(self, init_cfg=init_cfg, data_preprocessor=data_preprocessor)
+        if fidelity not in ('package', 'reference'):
+            raise ValueError(f"fidelity must be 'package' or 'reference', got {fidelity!r}")
+        if fidelity == 'reference':
+            backbone = {**backbone, **REFERENCE_BACKBONE}
         encoder = MODELS.build(backbone)
         head = dict(head)
         head.setdefault('type', ProjectionHead)
