@@ -1,4 +1,4 @@
-"""Prepare datasets: ``python tools/create_data.py nuscenes|nuimages ...``; ``--help`` after either.
+"""Prepare datasets: ``python tools/create_data.py FORMAT ...``; ``--help`` after any of them.
 
 Each sub-command is a module of the package with ``add_arguments(parser)`` and ``run(args)``; only
 the one that is asked for is imported.
@@ -7,6 +7,7 @@ the one that is asked for is imported.
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import os
 import sys
@@ -24,18 +25,30 @@ COMMANDS = {
 
 def main(argv: list[str]) -> int:
     """Run the sub-command ``argv[0]`` on the rest; 0, or 1 after one line about bad data."""
-    if not argv or argv[0] not in COMMANDS:
-        lines = '\n'.join(f'  {name:10} {text}' for name, (_, text) in COMMANDS.items())
+    from s3pt_mm.data.formats import FORMATS, log_format
+
+    if not argv or argv[0] not in {*COMMANDS, *FORMATS}:
+        texts = {name: text for name, (_, text) in COMMANDS.items()}
+        texts.update({name: log_format(name).help for name in FORMATS})
+        lines = '\n'.join(f'  {name:13} {text}' for name, text in texts.items())
         print(f'usage: create_data.py COMMAND [options]\n{lines}', file=sys.stderr)
         return 0 if argv and argv[0] in ('-h', '--help') else 2
-    command, description = COMMANDS[argv[0]]
-    module = importlib.import_module(command)
     from s3pt_mm.common.errors import DataError
 
-    parser = argparse.ArgumentParser(prog=f'create_data.py {argv[0]}', description=description)
-    module.add_arguments(parser)
+    name = argv[0]
+    parser = argparse.ArgumentParser(prog=f'create_data.py {name}')
+    if name in FORMATS:
+        command = importlib.import_module('s3pt_mm.data.formats.command')
+        parser.description = log_format(name).help
+        command.add_arguments(parser, name)
+        run = functools.partial(command.run, name=name)
+    else:
+        module, parser.description = COMMANDS[name]
+        command = importlib.import_module(module)
+        command.add_arguments(parser)
+        run = command.run
     try:
-        module.run(parser.parse_args(argv[1:]))
+        run(parser.parse_args(argv[1:]))
     except DataError as error:
         print(f'error: {error}', file=sys.stderr)
         return 1

@@ -6,11 +6,19 @@ import os.path as osp
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 from mmpretrain.registry import DATASETS
 
 from s3pt_mm.common.errors import DataError
 from s3pt_mm.data.datasets.info_file import load_info_file
 from s3pt_mm.data.datasets.pretrain_dataset import PretrainDataset, as_matrix
+from s3pt_mm.data.geometry import (
+    cam_to_image,
+    check_lens,
+    fold_projection,
+    invert,
+    transform_points,
+)
 
 CAMERAS = (
     'CAM_FRONT',
@@ -23,6 +31,24 @@ CAMERAS = (
 DATA_PREFIX = dict(
     pts='samples/LIDAR_TOP', sweeps='sweeps/LIDAR_TOP', **{cam: f'samples/{cam}' for cam in CAMERAS}
 )
+#: Where bare file names lie when the config does not say, by ``metainfo.dataset`` of the file.
+DATA_PREFIXES = {
+    'nuscenes': DATA_PREFIX,
+    'kitti': dict(
+        pts='training/velodyne', **{f'CAM{n}': f'training/image_{n}' for n in range(4)}
+    ),
+    'waymo': dict(
+        pts='training/velodyne',
+        **{
+            f'CAM_{name}': f'training/image_{n}'
+            for n, name in enumerate(
+                ('FRONT', 'FRONT_LEFT', 'FRONT_RIGHT', 'SIDE_LEFT', 'SIDE_RIGHT')
+            )
+        },
+    ),
+}
+_CALIBRATION = 'Correct the calibration in the info file'
+_PIXELS_APART = 1.0
 
 
 @DATASETS.register_module()
@@ -38,7 +64,8 @@ class NuScenesImages(PretrainDataset):
         ann_file: info file, relative to ``data_root`` or absolute.
         data_root: folder of the data.
         data_prefix: where bare file names lie, as in mmdet3d's ``NuScenesDataset``: one entry a
-            camera (else ``img``), ``pts`` for LiDAR. Default: nuScenes' own folders.
+            camera (else ``img``), ``pts`` for LiDAR. Default: the folders of the data set that
+            the info file names (nuScenes, KITTI, Waymo), else ``data_root`` itself.
         cameras: names of the cameras to use; default all that the info file has.
         image_sweeps: also the images between key frames; the info file must have been written with
             them.
@@ -62,10 +89,11 @@ class NuScenesImages(PretrainDataset):
         self.cameras = None if cameras is None else tuple(cameras)
         self.image_sweeps = image_sweeps
         self.with_lidar = with_lidar
+        self._prefix_of_file = data_prefix is None
         super().__init__(
             ann_file=osp.expanduser(ann_file),
             data_root=osp.expanduser(data_root),
-            data_prefix=dict(DATA_PREFIX if data_prefix is None else data_prefix),
+            data_prefix=dict(data_prefix or {}),
             **kwargs,
         )
 
@@ -74,6 +102,12 @@ class NuScenesImages(PretrainDataset):
         infos = load_info_file(self.ann_file)
         for key, value in infos['metainfo'].items():
             self._metainfo.setdefault(key, value)
+        if self._prefix_of_file:
+            meta = {key.lower(): value for key, value in infos['metainfo'].items()}
+            prefixes = DATA_PREFIXES.get(str(meta.get('dataset', 'nuscenes')).lower(), {})
+            self.data_prefix = {
+                name: osp.join(self.data_root, folder) for name, folder in prefixes.items()
+            }
         if (
             self.image_sweeps
             and infos['data_list']
@@ -103,7 +137,9 @@ class NuScenesImages(PretrainDataset):
         sweep_of_key = self._sweep(info, self.data_prefix.get('pts', self.data_root))
         for cam, image in info['images'].items():
             prefix = self.data_prefix.get(cam, self.data_prefix.get('img', self.data_root))
-            if self.cameras is None or cam in self.cameras:
+            # KITTI's info files list calibrations (R0_rect, cameras without an image) beside images.
+            is_image = isinstance(image, dict) and 'img_path' in image
+            if cam in self.cameras if self.cameras is not None else is_image:
                 yield self._item(info, cam, image, prefix, sweep_of_key)
         for entry in info.get('image_sweeps', ()) if self.image_sweeps else ():
             # Their paths start at the root: key frames and sweeps lie in different folders.
@@ -138,18 +174,30 @@ class NuScenesImages(PretrainDataset):
         }
         if image.get('width') and image.get('height'):
             item['ori_size'] = (image['width'], image['height'])
-        if image.get('cam2img') is not None:
-            item['cam2img'] = image['cam2img']
+        item.update(
+            {
+                key: image[key]
+                for key in ('cam2img', 'distortion', 'depth_map')
+                if image.get(key) is not None
+            }
+        )
         if sweep and image.get('lidar2cam') is not None:
             item['lidar_points'] = {**sweep, 'lidar2cam': image['lidar2cam']}
+            if image.get('lidar2img') is not None:
+                item['lidar_points']['lidar2img'] = image['lidar2img']
         return item
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
         """One item, with what its pipeline needs."""
         item = super().get_data_info(idx)
-        path = item['img_path']
-        if 'cam2img' in item:
-            item['cam2img'] = as_matrix(item['cam2img'], (3, 3), path=path, name='cam2img')
+        path, shift = item['img_path'], np.eye(4)
+        try:
+            if 'cam2img' in item:
+                item['cam2img'], shift = fold_projection(item['cam2img'])
+            if 'distortion' in item:
+                check_lens(item['distortion'])
+        except ValueError as error:
+            raise DataError(path, str(error), _CALIBRATION) from error
         if 'lidar_points' in item:
             points = item['lidar_points']
             if 'cam2img' not in item:
@@ -158,7 +206,35 @@ class NuScenesImages(PretrainDataset):
                     'the info file gives LiDAR but no cam2img',
                     'Add cam2img, or with_lidar=False',
                 )
-            points['lidar2cam'] = as_matrix(
-                points['lidar2cam'], (4, 4), path=path, name='lidar2cam'
-            )
+            lidar2cam = as_matrix(points['lidar2cam'], (4, 4), path=path, name='lidar2cam')
+            points['lidar2cam'] = shift @ lidar2cam
+            _compare_projections(item, points.pop('lidar2img', None))
         return item
+
+
+def _compare_projections(item: dict[str, Any], stated: Any) -> None:
+    """Refuse a ``lidar2img`` that says something else than ``cam2img`` and ``lidar2cam``.
+
+    Compared are the pixels of points in front of the camera, 10 and 50 m away: matrices alone
+    differ by rounding and scale.
+    """
+    if stated is None:
+        return
+    path, lidar2cam = item['img_path'], item['lidar_points']['lidar2cam']
+    matrix = np.asarray(stated, dtype=np.float64)
+    if matrix.shape not in ((3, 4), (4, 4)) or not np.isfinite(matrix).all():
+        raise DataError(
+            path, f'lidar2img must be 4 x 4 finite numbers, got {matrix.tolist()}', _CALIBRATION
+        )
+    ahead = np.array([(x * z, y * z, z) for z in (10, 50) for x in (-0.3, 0.3) for y in (-0.2, 0.2)])
+    points = transform_points(ahead, invert(lidar2cam))
+    homogeneous = np.c_[points, np.ones(len(points))] @ matrix[:3].T
+    with np.errstate(divide='ignore', invalid='ignore'):
+        off = homogeneous[:, :2] / homogeneous[:, 2:] - cam_to_image(ahead, item['cam2img'])
+    worst = np.abs(off).max()
+    if not worst < _PIXELS_APART:
+        raise DataError(
+            path,
+            f'lidar2img of the info file lies {worst:.1f} pixels from cam2img @ lidar2cam',
+            'One of the three is wrong; tools/look_at_data.py draws what they give',
+        )

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
+
+from s3pt_mm.data.geometry.lens import check_lens, distort
 
 
 def transform_points(points: np.ndarray, transform: np.ndarray) -> np.ndarray:
@@ -25,6 +30,7 @@ def project_points(
     *,
     min_depth: float = 1.0,
     border: float = 1.0,
+    distortion: Mapping[str, Any] | None = None,
 ) -> np.ndarray:
     """Project LiDAR points and keep those a camera can see.
 
@@ -38,6 +44,8 @@ def project_points(
         image_size: (width, height) in pixels of the full-size image.
         min_depth: metres along the camera's z axis.
         border: pixels.
+        distortion: the lens of an image that is not rectified
+            (:func:`~s3pt_mm.data.geometry.check_lens`).
 
     Returns:
         (M', 3) float32: u, v in pixels of the source image and depth in metres, in the order of
@@ -51,13 +59,19 @@ def project_points(
     axis = lidar2cam[2].astype(points.dtype)
     in_front = np.flatnonzero(points @ axis[:3] + axis[3] > min_depth)
     camera = transform_points(points[in_front].astype(np.float64), lidar2cam)
-    pixels = cam_to_image(camera, np.asarray(cam2img, dtype=np.float64))
+    cam2img = np.asarray(cam2img, dtype=np.float64)
+    seen = camera[:, 2] > min_depth
+    if distortion is None:
+        pixels = cam_to_image(camera, cam2img)
+    else:
+        pixels, valid = distort(camera, cam2img, *check_lens(distortion))
+        seen &= valid
     u, v = pixels[:, 0], pixels[:, 1]
     inside = (
         (u > border)
         & (u < width - border)
         & (v > border)
         & (v < height - border)
-        & (camera[:, 2] > min_depth)
+        & seen
     )
     return np.concatenate([pixels[inside], camera[inside, 2:3]], axis=1).astype(np.float32)

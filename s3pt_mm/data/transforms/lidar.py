@@ -85,5 +85,6 @@ class LoadLidar(BaseTransform):
             results['img'].size,
             min_depth=self.min_depth,
             border=self.border,
+            distortion=results.get('distortion'),
         )
         return results

@@ -1,0 +1,28 @@
+"""Adapters of log formats: each turns a log into samples, and ``writing`` into an info file."""
+
+from __future__ import annotations
+
+import importlib
+
+from s3pt_mm.data.formats.base import CameraImage, LogFormat, Sample, Sweep
+
+#: Name of the sub-command -> module and class; only the one that is asked for is imported.
+FORMATS: dict[str, tuple[str, str]] = {
+    'folder': ('s3pt_mm.data.formats.folder', 'Folder'),
+    'kitti-raw': ('s3pt_mm.data.formats.kitti', 'KittiRaw'),
+    'kitti-object': ('s3pt_mm.data.formats.kitti', 'KittiObject'),
+    'pandaset': ('s3pt_mm.data.formats.pandaset', 'PandaSet'),
+}
+
+
+def log_format(name: str) -> type[LogFormat]:
+    """The adapter of a format.
+
+    Raises:
+        ImportError: An optional package is missing; the message names the extra.
+    """
+    module, cls = FORMATS[name]
+    return getattr(importlib.import_module(module), cls)
+
+
+__all__ = ['FORMATS', 'CameraImage', 'LogFormat', 'Sample', 'Sweep', 'log_format']
