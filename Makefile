@@ -1,6 +1,7 @@
 # make setup   the environment alone (VENV, default .venv)
 # make demo    set-up, then ToyDrive, S3PT pre-training and its report in work_dirs/demo/
 # make test    set-up, then the whole test suite; PYTEST_ARGS adds options
+# make lock    resolve requirements/*.txt anew into requirements/lock.txt (needs uv)
 SHELL := /bin/sh
 VENV ?= .venv
 PYTEST_ARGS ?=
@@ -8,7 +9,7 @@ python := $(VENV)/bin/python
 # Several checkouts may share one environment: the one that runs comes first.
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 
-.PHONY: help setup demo test test-fast lint
+.PHONY: help setup demo test test-fast lint lock
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -27,3 +28,8 @@ test-fast: setup
 
 lint: setup
 	"$(python)" -m ruff check .
+
+# Pins that still fit stay; `make lock LOCK_ARGS=--upgrade` moves them.
+lock:
+	uv pip compile -q --universal --python-version 3.10 --no-header --no-annotate $(LOCK_ARGS) \
+	    $(filter-out requirements/lock.txt,$(wildcard requirements/*.txt)) -o requirements/lock.txt

@@ -12,9 +12,10 @@ __version__ = '0.1.0'
 #: at 2.6 because from there ``torch.load`` refuses pickled code unless told otherwise.
 VERSION_WINDOWS: dict[str, tuple[str, str]] = {
     'torch': ('2.6', '3'),
-    'numpy': ('1.24', '2'),
+    'numpy': ('1.24', '3'),
     'mmengine': ('0.10.4', '1'),
     'mmcv': ('2.1.0', '2.2.0'),
+    'mmcv-lite': ('2.1.0', '2.2.0'),
     'mmpretrain': ('1.2.0', '2'),
     'mmsegmentation': ('1.2.2', '2'),
     'mmdet': ('3.2.0', '3.3.0'),

@@ -25,7 +25,10 @@ MAY_IMPORT = {
     'reports': ('common', 'data'),
     'segmentation': ('common', 'data', 'hosts', 'weights'),
     'detection': ('common', 'data', 'hosts', 'weights'),
-    'cli': ('common', 'data', 'hosts', 'weights', 'probes', 'reports', 'segmentation', 'detection'),
+    'cli': (
+        *('common', 'resume', 'hosts', 'weights', 'data', 'toydrive', 'method', 'probes'),
+        *('reports', 'segmentation', 'detection'),
+    ),
 }
 
 

@@ -1,42 +1,11 @@
-"""Convert ViT weights between this package, DINO, CrIBo, timm, Hugging Face and torchvision.
+"""``convert_checkpoint`` of s3pt_mm/cli from a checkout, installed or not."""
 
-    python tools/convert_checkpoint.py IN OUT [--from auto] [--to s3pt_mm] [--network teacher]
-
-OUT ends in .safetensors or .pth, or is a folder with --to huggingface.
-"""
-
-from __future__ import annotations
-
-import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without installation too
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from s3pt_mm.weights.convert import convert_file  # noqa: E402
-from s3pt_mm.weights.files import UnsafeCheckpointError  # noqa: E402
-from s3pt_mm.weights.layouts import LAYOUTS  # noqa: E402
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Convert one file."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('source', metavar='IN')
-    parser.add_argument('target', metavar='OUT')
-    parser.add_argument(
-        '--from', dest='layout_in', choices=['auto', 'dino', 'cribo', *LAYOUTS], default='auto'
-    )
-    parser.add_argument('--to', dest='layout_out', choices=list(LAYOUTS), default='s3pt_mm')
-    parser.add_argument('--network', choices=['teacher', 'student'], default='teacher')
-    parser.add_argument('--num-heads', type=int, help='attention heads; default width / 64')
-    args = parser.parse_args(argv)
-    try:
-        size = convert_file(**vars(args))
-    except (UnsafeCheckpointError, ValueError, OSError) as error:
-        sys.exit(f'convert_checkpoint.py: {error}')
-    print(f'{args.target}: {", ".join(f"{name} {value}" for name, value in size.items())}')
-
+from s3pt_mm.cli.convert_checkpoint import main  # noqa: E402
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

@@ -1,59 +1,11 @@
-"""Prepare datasets: ``python tools/create_data.py FORMAT ...``; ``--help`` after any of them.
+"""``create_data`` of s3pt_mm/cli from a checkout, installed or not."""
 
-Each sub-command is a module of the package with ``add_arguments(parser)`` and ``run(args)``; only
-the one that is asked for is imported.
-"""
-
-from __future__ import annotations
-
-import argparse
-import functools
-import importlib
-import os
 import sys
+from pathlib import Path
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-COMMANDS = {
-    'nuscenes': (
-        's3pt_mm.data.datasets.nuscenes_infos',
-        'info files for pre-training and detection',
-    ),
-    'nuimages': ('s3pt_mm.data.nuimages_masks', 'semantic masks for segmentation'),
-}
-
-
-def main(argv: list[str]) -> int:
-    """Run the sub-command ``argv[0]`` on the rest; 0, or 1 after one line about bad data."""
-    from s3pt_mm.data.formats import FORMATS, log_format
-
-    if not argv or argv[0] not in {*COMMANDS, *FORMATS}:
-        texts = {name: text for name, (_, text) in COMMANDS.items()}
-        texts.update({name: log_format(name).help for name in FORMATS})
-        lines = '\n'.join(f'  {name:13} {text}' for name, text in texts.items())
-        print(f'usage: create_data.py COMMAND [options]\n{lines}', file=sys.stderr)
-        return 0 if argv and argv[0] in ('-h', '--help') else 2
-    from s3pt_mm.common.errors import DataError
-
-    name = argv[0]
-    parser = argparse.ArgumentParser(prog=f'create_data.py {name}')
-    if name in FORMATS:
-        command = importlib.import_module('s3pt_mm.data.formats.command')
-        parser.description = log_format(name).help
-        command.add_arguments(parser, name)
-        run = functools.partial(command.run, name=name)
-    else:
-        module, parser.description = COMMANDS[name]
-        command = importlib.import_module(module)
-        command.add_arguments(parser)
-        run = command.run
-    try:
-        run(parser.parse_args(argv[1:]))
-    except DataError as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
-    return 0
-
+from s3pt_mm.cli.create_data import main  # noqa: E402
 
 if __name__ == '__main__':
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Create or update the virtual environment: tools/setup_env.sh [--print-key] VENV
 #
-# This file only finds a Python that may run the rest (tools/setup/setup_env.py). Set PYTHON to choose one.
+# This file only finds a Python that may run the rest (tools/setup_env.py). Set PYTHON to choose one.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 accepted='import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))'
@@ -23,4 +23,4 @@ if [ -z "$found" ] || ! "$found" -c "$accepted" >/dev/null 2>&1; then
     echo "setup: Python 3.10, 3.11 or 3.12 is needed and '$have' was found; install one or set PYTHON=/path/to/python3.11" >&2
     exit 1
 fi
-exec "$found" "$here/setup/setup_env.py" "$@"
+exec "$found" "$here/setup_env.py" "$@"

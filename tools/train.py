@@ -1,68 +1,11 @@
-"""Train from a config of mmpretrain, mmsegmentation or mmdetection3d, or of this package.
+"""``train`` of s3pt_mm/cli from a checkout, installed or not."""
 
-python tools/train.py CONFIG [--resume [CHECKPOINT]] [--amp] [--cfg-options KEY=VALUE ...]
-"""
-
-from __future__ import annotations
-
-import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without installation too
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from s3pt_mm.hosts import compat  # noqa: E402
-
-compat.apply()
-
-from s3pt_mm.hosts import launch  # noqa: E402
-from s3pt_mm.resume.checkpoint_files import CheckpointError  # noqa: E402
-
-
-def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """OpenMMLab's arguments, with OpenMMLab's meaning."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    launch.add_common_arguments(parser)
-    parser.add_argument(
-        '--resume',
-        nargs='?',
-        const='auto',
-        metavar='CHECKPOINT',
-        help='go on from this checkpoint; without one, from the newest in the work folder',
-    )
-    parser.add_argument('--amp', action='store_true', help='train in automatic mixed precision')
-    parser.add_argument(
-        '--auto-scale-lr',
-        action='store_true',
-        help='scale the learning rate with the real total batch',
-    )
-    parser.add_argument(
-        '--no-validate', action='store_true', help='do not evaluate during training'
-    )
-    return parser.parse_args(argv)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Train."""
-    args = parse_arguments(argv)
-    try:
-        compat.check_versions()
-        cfg = launch.load_config(args)
-        if args.no_validate:
-            cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
-        lines = launch.prepare_training(cfg, args)
-        launch.check_data(cfg, 'train_dataloader', args.config)
-        launch.check_data(cfg, 'val_dataloader', args.config)
-    except (launch.LaunchError, ImportError) as error:
-        sys.exit(f'train.py: {error}')
-    runner = launch.build_runner(cfg)
-    launch.log_lines(lines)
-    try:
-        launch.train(runner)
-    except CheckpointError as error:
-        sys.exit(f'train.py: {error}')
-
+from s3pt_mm.cli.train import main  # noqa: E402
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

@@ -1,27 +1,34 @@
-"""``tools/dense_knn.py``: a backbone from a checkpoint, its probe's figures beside their controls,
-as JSON and table."""
+"""Dense nearest-neighbour segmentation of a backbone, without training.
+
+python tools/dense_knn.py CHECKPOINT --train LIST --val LIST
+"""
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from mmengine.logging import MMLogger
+from s3pt_mm.hosts import compat
 
-from s3pt_mm.common.files import write_json
-from s3pt_mm.data.labelled_images import LabelledImages
-from s3pt_mm.probes.evaluation import evaluate_with_controls, knn_head, linear_head
-from s3pt_mm.reports.tables import to_markdown, write_table
+compat.apply()
+
+import torch  # noqa: E402
+from mmengine.logging import MMLogger  # noqa: E402
+
+from s3pt_mm.common.files import write_json  # noqa: E402
+from s3pt_mm.data.labelled_images import LabelledImages  # noqa: E402
+from s3pt_mm.probes.evaluation import evaluate_with_controls, knn_head, linear_head  # noqa: E402
+from s3pt_mm.reports.tables import to_markdown, write_table  # noqa: E402
 
 TOY_ARCH = dict(embed_dims=128, num_layers=6, num_heads=4, feedforward_channels=512)
 ARCHITECTURES: dict[str, Any] = {'vitt': TOY_ARCH, 'vits': 'deit-small', 'vitb': 'deit-base'}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of ``tools/dense_knn.py``."""
+    """Declare the options."""
     parser.add_argument('checkpoint', help='pre-training checkpoint, or the word "random"')
     parser.add_argument('--arch', choices=ARCHITECTURES, default='vits')
     parser.add_argument('--patch-size', type=int, default=16)
@@ -63,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Entry point of ``tools/dense_knn.py``; prints the figures."""
+    """What the arguments say; prints the figures."""
     from s3pt_mm.weights.frozen import FrozenVisionTransformer
 
     patch = args.patch_size
@@ -124,3 +131,10 @@ def _images(source: str, split: str, class_set: str, settings: dict[str, Any]) -
     if Path(source).is_dir():
         return LabelledImages.from_cityscapes(source, split, **settings)
     return LabelledImages.from_nuimages(source, class_set=class_set, **settings)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_arguments(parser)
+    run(parser.parse_args(argv))

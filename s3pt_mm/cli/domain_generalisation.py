@@ -1,23 +1,31 @@
-"""Domain generalisation: a trained model on another data set, over the classes both have."""
+"""Test a trained segmentor on another data set over the shared classes.
+
+python tools/domain_generalisation.py CONFIG CHECKPOINT --target CONFIG --mapping PAIR --out-dir DIR
+"""
 
 from __future__ import annotations
 
 import argparse
 import copy
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, DictAction
-from mmengine.runner import Runner
+from s3pt_mm.hosts import compat
 
-from s3pt_mm.common.files import write_json
-from s3pt_mm.reports.tables import write_table
-from s3pt_mm.segmentation.class_mapping import load_mapping, mapping_names
+compat.apply()
+
+from mmengine.config import Config, DictAction  # noqa: E402
+from mmengine.runner import Runner  # noqa: E402
+
+from s3pt_mm.common.files import write_json  # noqa: E402
+from s3pt_mm.reports.tables import write_table  # noqa: E402
+from s3pt_mm.segmentation.class_mapping import load_mapping, mapping_names  # noqa: E402
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of ``tools/domain_generalisation.py``."""
+    """Declare the options."""
     parser.add_argument('config', help='the config the model was trained with (the source)')
     parser.add_argument('checkpoint', help='the trained segmentor')
     parser.add_argument(
@@ -34,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Entry point of ``tools/domain_generalisation.py``; prints the table."""
+    """What the arguments say; prints the table."""
     source, target = Config.fromfile(args.config), Config.fromfile(args.target)
     source.merge_from_dict(args.cfg_options or {})
     target.merge_from_dict(args.target_options or {})
@@ -104,3 +112,10 @@ def domain_rows(report: dict[str, Any]) -> list[dict[str, Any]]:
         drop = None if source is None or target is None else source - target
         rows.append({'class': name, 'source': source, 'target': target, 'drop': drop})
     return rows
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_arguments(parser)
+    run(parser.parse_args(argv))

@@ -22,16 +22,17 @@ from pathlib import Path
 from typing import Any
 
 from s3pt_mm.common.files import write_json
+from s3pt_mm.common.shipped import shipped
 from s3pt_mm.reports.tables import write_table
 
 LEARNING_RATES = (8e-4, 3e-4, 8e-5)
 """Of the supplement; the best is reported."""
 
-TRAIN = Path(__file__).resolve().parents[2] / 'tools' / 'train.py'
+TRAIN = shipped('tools/train.py')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of ``tools/sweep.py``."""
+    """Declare the options."""
     parser.add_argument('config')
     parser.add_argument('checkpoint', help='pre-training checkpoint, or the word "random"')
     parser.add_argument('--out-dir', help='default: work_dirs/sweep/<config>_<checkpoint>')
@@ -48,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Entry point of ``tools/sweep.py``; prints the table."""
+    """What the arguments say; prints the table."""
     stem = f'{Path(args.config).stem}_{Path(args.checkpoint).stem}'
     out_dir = Path(args.out_dir or Path('work_dirs') / 'sweep' / stem)
     summary = sweep(
@@ -207,3 +208,10 @@ def _terminate_with_parent() -> None:
     if sys.platform == 'linux':
         PR_SET_PDEATHSIG = 1
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_arguments(parser)
+    run(parser.parse_args(argv))

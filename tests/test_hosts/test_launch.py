@@ -12,9 +12,9 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from s3pt_mm.cli import test, train
 from s3pt_mm.hosts import launch
 from s3pt_mm.resume.checkpoint_files import CheckpointError
-from tests.tool_runs import load_tool
 
 TINY = """
 custom_imports = dict(imports=['tests.test_hosts.tiny_model'], allow_failed_imports=False)
@@ -61,7 +61,6 @@ def _train_arguments(**changes: object) -> argparse.Namespace:
 def test_train_then_test(repository, config, tmp_path, monkeypatch, capsys) -> None:
     """Both tools end to end: scaled rate, fp16 resolved, resume, evaluation, predictions kept."""
     monkeypatch.setattr(sys, 'path', [*sys.path, str(repository)])
-    train, test = load_tool(repository, 'train'), load_tool(repository, 'test')
     work = tmp_path / 'work'
     arguments = [str(config), '--work-dir', str(work)]
     train.main([*arguments, '--amp'])
@@ -88,7 +87,6 @@ def test_train_then_test(repository, config, tmp_path, monkeypatch, capsys) -> N
 
 def test_errors_are_one_line(repository, config, tmp_path) -> None:
     """Missing config, data, checkpoint, launcher: file, value, remedy."""
-    train, test = load_tool(repository, 'train'), load_tool(repository, 'test')
     with pytest.raises(SystemExit, match=r'absent.py: no such config file'):
         train.main(['absent.py'])
     options = ['--cfg-options', 'train_dataloader.dataset.data_root=/absent/root']
@@ -178,7 +176,6 @@ def test_amp_and_wrapped_datasets(config) -> None:
 )
 def test_pictures_of_each_library(repository, config, kind, key) -> None:
     """--show-dir reaches the key that the library reads."""
-    test = load_tool(repository, 'test')
     cfg = Config.fromfile(config, import_custom_modules=False)
     args = test.parse_arguments([str(config), 'x.pth', '--show-dir', 'pics'])
     with pytest.raises(launch.LaunchError, match='default_hooks.visualization'):
