@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
 import multiprocessing
 import os
@@ -23,7 +24,8 @@ from typing import Any
 
 import torch
 
-from s3pt_mm.common.errors import DataError
+from s3pt_mm.common.errors import DataError, explain
+from s3pt_mm.common.files import write_json, write_text
 from s3pt_mm.data.datasets.pretrain_dataset import PretrainDataset
 from s3pt_mm.data.transforms.image import EncodedImage
 from s3pt_mm.data.transforms.lidar import read_sweep
@@ -157,7 +159,8 @@ def check_dataset(
     _DATASET, _EXPECT_LIDAR = dataset, expect_lidar
     workers = min(workers or os.cpu_count() or 1, max(1, len(ranges)))
     try:
-        _write_lines(progress, [header, *records])  # drops a torn last line
+        # Drops a torn last line.
+        write_text(progress, ''.join(json.dumps(line) + '\n' for line in (header, *records)))
         with progress.open('a', encoding='utf-8') as file:
             for record in track(_run(ranges, workers), description='checking', total=len(ranges)):
                 records.append(record)
@@ -166,12 +169,6 @@ def check_dataset(
     finally:
         _DATASET = None
     return _write_report(out, progress, total, records)
-
-
-def _write_lines(path: Path, records: list[dict[str, Any]]) -> None:
-    temporary = path.with_name(f'.{path.name}.part')
-    temporary.write_text(''.join(json.dumps(r) + '\n' for r in records), encoding='utf-8')
-    os.replace(temporary, path)
 
 
 def _run(ranges: list[tuple[int, int]], workers: int) -> Iterator[dict[str, Any]]:
@@ -203,15 +200,14 @@ def _write_report(
     problems = list(unique.values())
     counts = {kind: sum(p['kind'] == kind for p in problems) for kind in KINDS[1:]}
     report = {'images': total, 'counts': counts, 'problems': problems}
-    temporary = out.with_name(f'.{out.name}.part')
     if out.suffix == '.csv':
-        with temporary.open('w', newline='', encoding='utf-8') as file:
-            writer = csv.DictWriter(file, ['file', 'kind', 'problem'])
-            writer.writeheader()
-            writer.writerows(problems)
+        table = io.StringIO(newline='')
+        writer = csv.DictWriter(table, ['file', 'kind', 'problem'])
+        writer.writeheader()
+        writer.writerows(problems)
+        write_text(out, table.getvalue())
     else:
-        temporary.write_text(json.dumps(report, indent=1), encoding='utf-8')
-    os.replace(temporary, out)
+        write_json(out, report)
     progress.unlink()
     return report
 
@@ -252,10 +248,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             settings = Config.fromfile(args.config).train_dataloader.dataset
             dataset = DATASETS.build({**settings, 'pipeline': [], '_scope_': 'mmpretrain'})
-    except DataError as error:
-        print(f'error: {error}', file=sys.stderr)
+        report = check_dataset(dataset, args.out, workers=args.workers, resume=not args.restart)
+    except (DataError, OSError) as error:
+        print(f'error: {explain(error)}', file=sys.stderr)
         return 2
-    report = check_dataset(dataset, args.out, workers=args.workers, resume=not args.restart)
     for problem in report['problems'][:20]:
         print(f'{problem["kind"]}: {problem["file"]}: {problem["problem"]}')
     if len(report['problems']) > 20:

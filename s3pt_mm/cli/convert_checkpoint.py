@@ -11,6 +11,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from s3pt_mm.common.errors import explain
 from s3pt_mm.weights.convert import convert_file
 from s3pt_mm.weights.files import UnsafeCheckpointError
 from s3pt_mm.weights.layouts import LAYOUTS
@@ -31,5 +32,5 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         size = convert_file(**vars(args))
     except (UnsafeCheckpointError, ValueError, OSError) as error:
-        sys.exit(f'convert_checkpoint.py: {error}')
+        sys.exit(f'convert_checkpoint.py: {explain(error)}')
     print(f'{args.target}: {", ".join(f"{name} {value}" for name, value in size.items())}')

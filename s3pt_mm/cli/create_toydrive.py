@@ -9,6 +9,7 @@ import argparse
 import sys
 from dataclasses import fields
 
+from s3pt_mm.common.errors import explain
 from s3pt_mm.toydrive import ToyDriveConfig, generate
 from s3pt_mm.toydrive.config import OUTPUTS, WEATHERS
 
@@ -43,8 +44,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         config = (ToyDriveConfig.tiny if args.tiny else ToyDriveConfig)(**values)
         out = generate(args.out, config, overwrite=args.overwrite)
-    except (ValueError, FileExistsError) as error:
-        print(f'create_toydrive: {error}', file=sys.stderr)
+    except (ValueError, OSError) as error:
+        print(f'create_toydrive: {explain(error)}', file=sys.stderr)
         return 2
     print(f'ToyDrive: {out}')
     return 0

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from rich.progress import track
 
-from s3pt_mm.common.errors import DataError
+from s3pt_mm.common.errors import DataError, explain
 from s3pt_mm.data.datasets.nuscenes_images import NuScenesImages
 from s3pt_mm.data.transforms.image import LoadImage
 from s3pt_mm.data.transforms.lidar import LoadLidar
@@ -102,8 +102,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             cameras=args.cameras,
         )
         counts = look_at(dataset, args.out_dir, samples=args.samples, width=args.width)
-    except DataError as error:
-        print(f'error: {error}', file=sys.stderr)
+    except (DataError, OSError) as error:
+        print(f'error: {explain(error)}', file=sys.stderr)
         return 1
     for camera, numbers in counts.items():
         print(f'{camera or "image"}: {min(numbers)} to {max(numbers)} returns an image')

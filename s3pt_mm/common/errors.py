@@ -1,8 +1,11 @@
-"""The error that a bad file raises, and the policy a dataset follows when it sees one."""
+"""The error that a bad file raises, and what a failed file operation means to a person."""
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
+from pathlib import Path
 
 
 class DataError(RuntimeError):
@@ -22,3 +25,23 @@ class DataError(RuntimeError):
 
     def __str__(self) -> str:
         return f'{self.path}: {self.problem}. {self.remedy}.'
+
+
+def explain(error: Exception) -> str:
+    """One line for a person; about a failed file operation the path, the reason and the remedy."""
+    if not isinstance(error, OSError) or error.errno is None:  # has words of its own
+        return str(error)
+    path = Path(os.fsdecode(error.filename or '.')).absolute()
+    place = next((folder for folder in path.parents if folder.is_dir()), path)
+    remedy = {
+        errno.ENOSPC: f'Make room ({shutil.disk_usage(place).free / 2**20:.0f} MiB free there)',
+        errno.EDQUOT: 'Make room: the quota is used up',
+        errno.EFBIG: 'The file system or a limit (ulimit -f) allows no larger file',
+        errno.EROFS: 'It is read-only: choose another place to write to',
+        errno.EACCES: 'Choose a place that you may write to, or change its permissions',
+        errno.EPERM: 'Choose a place that you may write to, or change its permissions',
+        errno.ENOTDIR: f'A file lies where a folder is needed ({place}): choose another place',
+        errno.EEXIST: 'A file lies where a folder is needed: move it, or choose another place',
+        errno.ENOENT: 'Check the path',
+    }.get(error.errno, 'Check the disk and the path')
+    return f'{error.filename or "writing"}: {error.strerror or error}. {remedy}.'

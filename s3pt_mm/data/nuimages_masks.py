@@ -21,7 +21,6 @@ import binascii
 import json
 import multiprocessing
 import os
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from s3pt_mm.common.errors import DataError
+from s3pt_mm.common.files import remove_leftovers, replacing, write_json
 from s3pt_mm.data.class_sets import NUIMAGES_25, NUIMAGES_RAW_IDS
 
 MASK_FOLDER = 'semantic_masks'
@@ -225,8 +225,8 @@ def _draw_and_save(work: tuple[MaskJob, bool]) -> tuple[int, int]:
     mask = draw(job)
     image = Image.fromarray(mask)
     image.putpalette(_palette())
-    job.target.parent.mkdir(parents=True, exist_ok=True)
-    _replace(job.target, lambda stream: image.save(stream, format='PNG'))
+    with replacing(job.target, tidy=False) as temporary:
+        image.save(temporary, format='PNG')
     return mask.shape
 
 
@@ -243,12 +243,16 @@ def _draw_all(
 ) -> list[tuple[int, int]]:
     from tqdm import tqdm
 
+    for folder in {job.target.parent for job in jobs}:
+        remove_leftovers(folder)
     work = ((job, overwrite) for job in jobs)
     bar = dict(total=len(jobs), desc=title, disable=title is None)
     if workers <= 1:
-        return [_draw_and_save(item) for item in tqdm(work, **bar)]
+        with tqdm(work, **bar) as shown:  # closed before an error is printed
+            return [_draw_and_save(item) for item in shown]
     with multiprocessing.get_context('fork').Pool(workers) as pool:
-        return list(tqdm(pool.imap(_draw_and_save, work, chunksize=8), **bar))
+        with tqdm(pool.imap(_draw_and_save, work, chunksize=8), **bar) as shown:
+            return list(shown)
 
 
 def _table(root: Path, version: str, name: str) -> list[dict[str, Any]]:
@@ -266,23 +270,5 @@ def _table(root: Path, version: str, name: str) -> list[dict[str, Any]]:
 
 
 def _write_list(path: Path, about: dict[str, Any], items: list[dict[str, Any]]) -> Path:
-    content = json.dumps(dict(metainfo=about, data_list=items), indent=0)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, lambda stream: stream.write(content.encode()))
+    write_json(path, dict(metainfo=about, data_list=items), indent=0)
     return path
-
-
-def _replace(path: Path, write: Any) -> None:
-    """Write a temporary file beside ``path`` and rename it, so that no half file has the name."""
-    with tempfile.NamedTemporaryFile(
-        dir=path.parent, prefix=f'.{path.name}.', delete=False
-    ) as file:
-        try:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-            os.chmod(file.name, 0o644)
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise

@@ -11,6 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
 
+from s3pt_mm.common.files import write_json
 from s3pt_mm.data.labelled_images import LabelledImages
 from s3pt_mm.method.hooks.method_schedule import unwrap
 from s3pt_mm.probes.evaluation import evaluate_with_controls, knn_head
@@ -101,9 +102,7 @@ class KnnProbeHook(Hook):
         result = evaluate_with_controls(backbone, *self._images, self.heads, **self.settings)['knn']
         result = dict(result, iteration=runner.iter)
         self.history.append(result)
-        temporary = self._file.with_suffix('.tmp')
-        temporary.write_text(json.dumps(self.history, indent=1))
-        temporary.replace(self._file)
+        write_json(self._file, self.history)
         best = result['controls'][result['best_control']]['mIoU']
         for name, value in (('mIoU', result['mIoU']), ('best_control', best)):
             runner.visualizer.add_scalar(f'knn/{name}', value, step=result['iteration'])

@@ -8,6 +8,8 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from s3pt_mm.common.files import write_text
+
 Row = Mapping[str, object]
 Columns = Sequence[str] | Mapping[str, str]
 
@@ -58,13 +60,10 @@ def write_table(
         'tex': lambda: to_latex(rows, headings, caption=caption, float_format=float_format),
     }
     stem = Path(path_stem)
-    stem.parent.mkdir(parents=True, exist_ok=True)
     paths = []
     for name in formats:
         path = stem.with_name(f'{stem.name}.{name}')
-        partial = path.with_name(f'{path.name}.partial')
-        partial.write_text(writers[name](), encoding='utf-8', newline='')
-        os.replace(partial, path)
+        write_text(path, writers[name]())
         paths.append(path)
     return paths
 

@@ -20,6 +20,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from s3pt_mm.common.files import remove_leftovers, temporary_path
 from s3pt_mm.toydrive import capture_nuscenes, write_cityscapes, write_nuimages, write_nuscenes
 from s3pt_mm.toydrive.config import ToyDriveConfig
 
@@ -95,14 +96,6 @@ def _existing(out_dir: Path, wanted: dict[str, Any]) -> bool:
     )
 
 
-def _clean_leftovers(out_dir: Path) -> None:
-    """Remove partial folders of runs that died."""
-    for path in out_dir.parent.glob(f'.{out_dir.name}.partial-*'):
-        process = path.name.rsplit('-', 1)[1]
-        if not (process.isdigit() and Path(f'/proc/{process}').exists()):
-            shutil.rmtree(path, ignore_errors=True)
-
-
 def generate(
     out_dir: str | os.PathLike[str],
     config: ToyDriveConfig | None = None,
@@ -138,8 +131,8 @@ def generate(
     elif _existing(out_dir, wanted):
         return out_dir
     out_dir.parent.mkdir(parents=True, exist_ok=True)
-    _clean_leftovers(out_dir)
-    partial_dir = out_dir.with_name(f'.{out_dir.name}.partial-{os.getpid()}')
+    remove_leftovers(out_dir.parent, out_dir.name)
+    partial_dir = temporary_path(out_dir)
     try:
         partial_dir.mkdir()
         _write(partial_dir, config, progress)

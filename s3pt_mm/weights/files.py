@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from s3pt_mm.common.files import replacing
 from s3pt_mm.hosts import compat
 
 
@@ -102,20 +103,13 @@ def write_weights(
         path: the file; an existing one is replaced only by the complete new one.
         metadata: text beside the weights (``meta`` of a ``.pth``).
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     # A copy each: views of one storage would be stored whole (.pth) or refused (safetensors).
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        if path.suffix == '.safetensors':
-            from safetensors.torch import save_file
+    with replacing(path) as temporary, open(temporary, 'wb') as file:
+        # Into an open file: so that a full disk is an OSError, whoever writes.
+        if Path(path).suffix == '.safetensors':
+            from safetensors.torch import save
 
-            save_file(tensors, temporary, metadata={**metadata, 'format': 'pt'})
+            file.write(save(tensors, metadata={**metadata, 'format': 'pt'}))
         else:
-            torch.save({'state_dict': tensors, 'meta': dict(metadata)}, temporary)
-        with temporary.open('rb') as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+            torch.save({'state_dict': tensors, 'meta': dict(metadata)}, file)

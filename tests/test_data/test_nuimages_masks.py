@@ -79,7 +79,7 @@ def test_parallel_equals_serial_and_a_rerun_keeps_files(nuimages_root, monkeypat
 
 def test_a_failed_save_leaves_no_mask(nuimages_root, monkeypatch):
     def full(self, stream, format):
-        stream.write(b'half')
+        stream.write_bytes(b'half')
         raise OSError(28, 'No space left on device')
 
     monkeypatch.setattr(Image.Image, 'save', full)

@@ -6,12 +6,12 @@ import gc
 import io
 import os
 import pickle
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from s3pt_mm.common.errors import DataError
+from s3pt_mm.common.files import replacing
 
 INFO_VERSIONS = ('1.0', '1.1')
 _RECREATE = 'create it again with tools/create_data.py nuscenes'
@@ -107,16 +107,5 @@ def write_info_file(
     path: str | os.PathLike[str], metainfo: dict[str, Any], data_list: Sequence[dict[str, Any]]
 ) -> None:
     """Write an info file atomically: readers see the old file or the whole new one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-    try:
-        with os.fdopen(handle, 'wb') as file:
-            pickle.dump({'metainfo': metainfo, 'data_list': list(data_list)}, file, protocol=4)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes it private
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with replacing(path) as temporary, open(temporary, 'wb') as file:
+        pickle.dump({'metainfo': metainfo, 'data_list': list(data_list)}, file, protocol=4)

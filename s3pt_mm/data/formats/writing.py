@@ -12,6 +12,7 @@ from PIL import Image
 from rich.progress import track
 
 from s3pt_mm.common.errors import DataError
+from s3pt_mm.common.files import write_bytes
 from s3pt_mm.data.datasets.info_file import write_info_file
 from s3pt_mm.data.formats.base import CameraImage, LogFormat, Sample, Sweep
 from s3pt_mm.data.geometry import check_lens, fold_projection
@@ -98,7 +99,7 @@ class InfoWriter:
             data = image.encoded()
             suffix = '.png' if data.startswith(b'\x89PNG') else '.jpg'
             found = folder / f'{sample.token}{suffix}'
-            _write_whole(found, data)
+            write_bytes(found, data, tidy=False)
         return found
 
     def _size(self, sequence: str, name: str, path: Path) -> tuple[int, int]:
@@ -114,13 +115,6 @@ class InfoWriter:
 
     def _relative(self, path: Path) -> str:
         return os.path.relpath(path.absolute(), self.out_dir.absolute())
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
-    partial.write_bytes(data)
-    os.replace(partial, path)
 
 
 def split_by_sequence(

@@ -18,6 +18,7 @@ from nuscenes.utils.geometry_utils import transform_matrix
 from pyquaternion import Quaternion
 
 from s3pt_mm.common.errors import DataError
+from s3pt_mm.common.files import write_text
 
 CAMERA_META = {
     'use_camera': True,
@@ -128,12 +129,8 @@ def write_submission(
         path: The JSON file; missing folders are made.
         meta: Which sensors were used.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'{path.name}.partial')
-    partial.write_text(json.dumps({'meta': dict(meta), 'results': results}), encoding='utf-8')
-    os.replace(partial, path)
-    return path
+    write_text(path, json.dumps({'meta': dict(meta), 'results': results}))
+    return Path(path)
 
 
 def read_submission(path: str | os.PathLike[str]) -> dict[str, list[dict]]:

@@ -1,0 +1,87 @@
+"""Whether a file is the one that was written: ``weights.pth.sha256`` beside ``weights.pth``.
+
+``sha256sum -c`` understands the checksum file::
+
+    # iter 10 run 5f0c9a3e
+    <64 hex digits>  iter_10.pth
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from s3pt_mm.common.errors import DataError
+from s3pt_mm.common.files import write_text
+
+
+def checksum_path(path: Path) -> Path:
+    """``iter_10.pth`` -> ``iter_10.pth.sha256``."""
+    return path.with_name(path.name + '.sha256')
+
+
+def write_checksum(path: Path, digests: Iterable[str], note: str) -> None:
+    """Write the checksum file of ``path``; with several digests the file may have any of them."""
+    lines = ''.join(f'{digest}  {path.name}\n' for digest in digests)
+    write_text(checksum_path(path), f'# {note}\n{lines}')
+
+
+def read_checksum(path: Path) -> tuple[list[str], str]:
+    """(digests, note) of a file's checksum file; ([], '') if there is none."""
+    try:
+        text = checksum_path(path).read_text(encoding='utf-8', errors='replace')
+    except OSError:
+        return [], ''
+    note = re.match(r'# (.*)', text)
+    return re.findall(r'^([0-9a-f]{64}) ', text, flags=re.MULTILINE), note[1] if note else ''
+
+
+def sha256(path: str | Path) -> str:
+    """A file's SHA-256, hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while chunk := file.read(1 << 22):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def fault(path: Path) -> str | None:
+    """What is wrong with a file of weights, or None when it is whole as far as can be told.
+
+    Judged by its checksum file; without one, a zip archive (what ``torch.save`` writes) by the CRC
+    of its members, which torch itself does not look at.
+    """
+    if not path.is_file():
+        return 'no such file'
+    digests, _ = read_checksum(path)
+    if digests:
+        found = sha256(path)
+        if found in digests:
+            return None
+        return (
+            f'torn or altered: SHA-256 is {found[:12]}..., but {checksum_path(path).name} says '
+            f'{digests[0][:12]}... ({path.stat().st_size} bytes on disk)'
+        )
+    try:
+        with zipfile.ZipFile(path) as archive:
+            member = archive.testzip()
+    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError) as error:
+        return f'torn or not a torch checkpoint ({error}), and it has no {checksum_path(path).name}'
+    return None if member is None else f'altered: bad CRC in its member {member}'
+
+
+def verify(path: str | Path) -> None:
+    """Refuse a file of weights that is not as it was written; call it before every reading.
+
+    Files of other makers without a checksum file and without CRCs (safetensors, torch's old format)
+    pass: their readers judge them.
+
+    Raises:
+        DataError: The file is torn or altered.
+    """
+    path = Path(path)
+    if (checksum_path(path).is_file() or zipfile.is_zipfile(path)) and (wrong := fault(path)):
+        raise DataError(path, wrong, 'Copy it again from its source, or take an earlier one')

@@ -1,0 +1,1 @@
+"""Tests of s3pt_mm/common."""
