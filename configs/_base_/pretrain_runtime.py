@@ -16,8 +16,21 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='SafeCheckpointHook', interval=1, max_keep_ckpts=2, save_last=True),
+    checkpoint=dict(
+        type='SafeCheckpointHook',
+        interval=1,
+        interval_minutes=30,  # an epoch may take hours
+        max_keep_ckpts=2,
+        save_last=True,
+    ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    # The method's own, in this dict and not in `custom_hooks`: a child's list replaces its parent's
+    # as a whole, a dict is merged.
+    method_schedule=dict(type='MethodScheduleHook'),
+    last_layer_freeze=dict(type='LastLayerFreezeHook'),
+    teacher_update=dict(type='TeacherUpdateHook', start=0.996, end=1.0),
+    training_log=dict(type='TrainingLogHook'),
+    divergence=dict(type='DivergenceHook'),
 )
 env_cfg = dict(
     cudnn_benchmark=True,

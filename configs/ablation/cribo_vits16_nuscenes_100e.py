@@ -4,5 +4,4 @@ _base_ = [
     '../_base_/models/cribo_vits16.py',
     '../_base_/datasets/nuscenes_two_views.py',
     '../_base_/schedules/vits_100e.py',
-    '../_base_/pretrain_runtime.py',
 ]

@@ -4,16 +4,9 @@ _base_ = [
     '../_base_/models/cribo_vits16.py',
     '../_base_/datasets/nuscenes_two_views.py',
     '../_base_/schedules/vitb_100e.py',
-    '../_base_/pretrain_runtime.py',
 ]
 model = dict(backbone=dict(arch='deit-base'), head=dict(unit_norm_prototypes=True))
 # Crops start at a larger share of the image than ViT-S's.
-train_pipeline = [
-    dict(type='SeedFromIndex'),
-    dict(type='LoadImage'),
-    dict(type='LoadLidar'),
-    dict(type='TwoViews', size=224, scale=(0.32, 1.0)),
-    dict(type='TokenGeometry', patch_size=16),
-    dict(type='PackViews'),
-]
+train_pipeline = _base_.train_pipeline
+train_pipeline[3].update(scale=(0.32, 1.0))
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

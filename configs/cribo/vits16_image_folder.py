@@ -6,6 +6,6 @@ train_dataloader = dict(
         _delete_=True,
         type='ImageFolderDataset',
         data_root='data/images/',  # searched recursively
-        pipeline={{_base_.train_pipeline}},
+        pipeline=_base_.train_pipeline,
     ),
 )

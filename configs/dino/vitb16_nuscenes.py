@@ -4,6 +4,5 @@ _base_ = [
     '../_base_/models/dino_vits16.py',
     '../_base_/datasets/nuscenes_multi_crop.py',
     '../_base_/schedules/vitb_100e.py',
-    '../_base_/pretrain_runtime.py',
 ]
 model = dict(backbone=dict(arch='deit-base'), head=dict(unit_norm_prototypes=True))

@@ -4,5 +4,4 @@ _base_ = [
     '../_base_/models/dino_vits16.py',
     '../_base_/datasets/nuscenes_multi_crop.py',
     '../_base_/schedules/vits_500e.py',
-    '../_base_/pretrain_runtime.py',
 ]

@@ -15,61 +15,33 @@ epochs = 20  # of 24 iterations at ToyDrive's default size
 
 model = dict(head=dict(num_prototypes=96, bottleneck_channels=32), freeze_patch_embed=True)
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'backbone.pos_embed': dict(lr_mult=10.0)}))
-train_pipeline = [
-    dict(type='SeedFromIndex'),
-    dict(type='LoadImage'),
-    dict(type='LoadLidar'),
-    dict(
-        type='TwoViews',
-        size=128,
-        scale=(0.5, 1.0),
-        max_reduction=4,
-        brightness=0.2,
-        contrast=0.2,
-        saturation=0.1,
-        hue=0.03,
-        grey_prob=0.0,
-        blur_prob=(0.3, 0.0),
-        solarize_prob=(0.0, 0.0),
-    ),
-    dict(type='TokenGeometry', patch_size=16),
-    dict(type='PackViews'),
-]
+train_pipeline = _base_.train_pipeline
+train_pipeline[3].update(
+    scale=(0.5, 1.0),
+    brightness=0.2,
+    contrast=0.2,
+    saturation=0.1,
+    hue=0.03,
+    grey_prob=0.0,
+    blur_prob=(0.3, 0.0),
+    solarize_prob=(0.0, 0.0),
+)
 train_dataloader = dict(batch_size=16, dataset=dict(pipeline=train_pipeline))
 auto_scale_lr = dict(base_batch_size=16)
-param_scheduler = [
-    dict(
-        type='LinearLR',
-        start_factor=1e-3,
-        begin=0,
-        end=2,
-        by_epoch=True,
-        convert_to_iter_based=True,
-    ),
-    dict(
-        type='CosineAnnealingLR',
-        eta_min=1e-5,
-        begin=2,
-        end=epochs,
-        T_max=epochs - 2,
-        by_epoch=True,
-        convert_to_iter_based=True,
-    ),
-]
+param_scheduler = _base_.param_scheduler
+param_scheduler[0].update(end=2)
+param_scheduler[1].update(begin=2, end=epochs, T_max=epochs - 2)
 train_cfg = dict(max_epochs=epochs)
 probe = dict(class_set='nuimages5', image_size=(160, 160))  # of crops
-custom_hooks = [
-    dict(type='MethodScheduleHook'),
-    dict(type='LastLayerFreezeHook', epochs=4),
-    dict(type='TeacherUpdateHook', start=0.98, end=1.0),
-    dict(type='TrainingLogHook'),
-    dict(type='DivergenceHook'),
-    dict(
+default_hooks = dict(
+    checkpoint=dict(interval=5),
+    last_layer_freeze=dict(epochs=4),
+    teacher_update=dict(start=0.98),
+    knn_probe=dict(
         type='KnnProbeHook',
         interval=5,
         k=20,
         train=dict(ann_file='data/toydrive/nuimages/nuimages_train.json', max_images=64, **probe),
         val=dict(ann_file='data/toydrive/nuimages/nuimages_val.json', max_images=32, **probe),
     ),
-]
-default_hooks = dict(checkpoint=dict(interval=5))
+)

@@ -4,22 +4,11 @@ data_root = 'data/toydrive/cityscapes/'
 crop_size = (224, 224)
 scale = (448, 224)  # long and short side, pixels
 max_iters = 400
-train_pipeline = [
-    dict(type='SeedFromIndex'),
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadSegmentationLabels'),
-    dict(type='RandomResize', scale=scale, ratio_range=(0.75, 1.5), keep_ratio=True),
-    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PhotoMetricDistortion'),
-    dict(type='PackSegInputs'),
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=scale, keep_ratio=True),
-    dict(type='LoadSegmentationLabels'),
-    dict(type='PackSegInputs'),
-]
+train_pipeline = _base_.train_pipeline
+train_pipeline[3].update(scale=scale, ratio_range=(0.75, 1.5))
+train_pipeline[4].update(crop_size=crop_size)
+test_pipeline = _base_.test_pipeline
+test_pipeline[1].update(scale=scale)
 train_dataloader = dict(num_workers=1, dataset=dict(data_root=data_root, pipeline=train_pipeline))
 val_dataloader = dict(num_workers=1, dataset=dict(data_root=data_root, pipeline=test_pipeline))
 test_dataloader = val_dataloader
@@ -35,15 +24,7 @@ model = dict(
     test_cfg=dict(crop_size=crop_size, stride=(176, 176)),
 )
 optim_wrapper = dict(optimizer=dict(lr=3e-2))
-param_scheduler = [
-    dict(
-        type='PolyLRToFraction',
-        final_fraction=0.1,
-        power=0.9,
-        begin=0,
-        end=max_iters,
-        by_epoch=False,
-    )
-]
+param_scheduler = _base_.param_scheduler
+param_scheduler[0].update(end=max_iters)
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 default_hooks = dict(checkpoint=dict(interval=200))

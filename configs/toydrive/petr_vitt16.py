@@ -8,7 +8,7 @@ _base_ = ['../_base_/detection/petr_vit.py']
 data_root = 'data/toydrive/nuscenes/'
 num_samples = 2  # the split: the first samples of the training info file
 image_size = (128, 320)  # (height, width), pixels: scale 0.2
-iterations = 600  # 400 leave a quarter of the boxes a metre off
+max_iters = 600  # 400 leave a quarter of the boxes a metre off
 
 model = dict(
     img_backbone=dict(
@@ -31,33 +31,11 @@ model = dict(
     ),
 )
 
-cameras = [
-    'CAM_FRONT', 'CAM_FRONT_RIGHT', 'CAM_FRONT_LEFT',
-    'CAM_BACK', 'CAM_BACK_LEFT', 'CAM_BACK_RIGHT',
-]  # fmt: skip
-point_cloud_range = [-51.2, -51.2, -5.0, 51.2, 51.2, 3.0]
-class_names = [
-    'car', 'truck', 'construction_vehicle', 'bus', 'trailer',
-    'barrier', 'motorcycle', 'bicycle', 'pedestrian', 'traffic_cone',
-]  # fmt: skip
-meta_keys = [
-    'token', 'sample_idx', 'img_path', 'camera_names', 'ori_shape', 'img_shape', 'pad_shape',
-    'lidar2img', 'ori_lidar2img', 'cam2img', 'lidar2cam', 'lidar2ego', 'flip', 'scale_factor',
-    'box_mode_3d', 'box_type_3d', 'num_views',
-]  # fmt: skip
-load = [
-    dict(type='LoadSurroundImages', cameras=cameras),
-    dict(type='MultiViewResizeCropFlip', size=image_size, training=False),
-]
 # No augmentation: the test sees what training saw.
-train_pipeline = [
-    *load,
-    dict(type='LoadAnnotations3D', with_bbox_3d=True, with_label_3d=True),
-    dict(type='ObjectRangeFilter', point_cloud_range=point_cloud_range),
-    dict(type='ObjectNameFilter', classes=class_names),
-    dict(type='Pack3DDetInputs', keys=['img', 'gt_bboxes_3d', 'gt_labels_3d'], meta_keys=meta_keys),
-]
-test_pipeline = [*load, dict(type='Pack3DDetInputs', keys=['img'], meta_keys=meta_keys)]
+test_pipeline = _base_.test_pipeline
+test_pipeline[1].update(size=image_size)
+annotations, pack = _base_.train_pipeline[2:5], _base_.train_pipeline[-1]
+train_pipeline = [*test_pipeline[:2], *annotations, pack]
 
 split = dict(
     data_root=data_root,
@@ -82,16 +60,16 @@ optim_wrapper = dict(optimizer=dict(lr=4e-4))
 param_scheduler = [
     dict(
         type='S3PTCyclicLR',
-        up=iterations // 5,
-        total=iterations,
+        up=max_iters // 5,
+        total=max_iters,
         peak_ratio=4.0,
         final_ratio=0.01,
-        warmup=iterations // 20,
+        warmup=max_iters // 20,
         by_epoch=False,
     ),
 ]
 train_cfg = dict(
-    _delete_=True, type='ExactIterTrainLoop', max_iters=iterations, val_interval=iterations
+    _delete_=True, type='ExactIterTrainLoop', max_iters=max_iters, val_interval=max_iters
 )
-default_hooks = dict(logger=dict(interval=20), checkpoint=dict(by_epoch=False, interval=iterations))
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(by_epoch=False, interval=max_iters))
 log_processor = dict(by_epoch=False)

@@ -80,12 +80,10 @@ param_scheduler = [
     ),
 ]
 train_cfg = dict(type='ExactEpochTrainLoop', max_epochs=epochs)
-custom_hooks = [
-    dict(type='MethodScheduleHook'),
-    dict(type='LastLayerFreezeHook', epochs=8),
-    dict(type='TeacherUpdateHook', start=0.99, end=1.0),
-    dict(type='TrainingLogHook'),
-    dict(type='DivergenceHook'),
-]
-default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=10))
+default_hooks = dict(
+    logger=dict(interval=10),
+    checkpoint=dict(interval=10),
+    last_layer_freeze=dict(epochs=8),
+    teacher_update=dict(start=0.99),
+)
 log_processor = dict(window_size=10)

@@ -78,7 +78,7 @@ def evaluate_domains(
         cfg.test_evaluator = dict(
             type='SegmentationMetric', mapping=mapping, mapping_role=role, result_file=str(result)
         )
-        cfg.custom_hooks = [dict(type='ClassCheckHook', check_test=False)]
+        cfg.default_hooks.class_check = dict(type='ClassCheckHook', check_test=False)
         cfg.load_from, cfg.resume = checkpoint, False
         cfg.work_dir = str(out_dir / f'{role}_log')
         cfg.experiment_name = f'domain_{role}_{out_dir.absolute()}'.replace('/', '_')

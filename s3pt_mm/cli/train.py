@@ -57,5 +57,5 @@ def main(argv: Sequence[str] | None = None) -> None:
     launch.log_lines(lines)
     try:
         launch.train(runner)
-    except CheckpointError as error:
+    except (CheckpointError, launch.LaunchError) as error:
         sys.exit(f'train.py: {error}')

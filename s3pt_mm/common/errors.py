@@ -45,3 +45,7 @@ def explain(error: Exception) -> str:
         errno.ENOENT: 'Check the path',
     }.get(error.errno, 'Check the disk and the path')
     return f'{error.filename or "writing"}: {error.strerror or error}. {remedy}.'
+
+
+class ConfigError(ValueError):
+    """A command line or config that cannot run; the message names the place and the remedy."""

@@ -15,16 +15,13 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from s3pt_mm.common.errors import ConfigError as LaunchError
 from s3pt_mm.hosts.cpu_ranks import prepare_cpu_ranks
 from s3pt_mm.hosts.precision import resolve_precision
 from s3pt_mm.hosts.scale_lr import scale_learning_rate
 from s3pt_mm.resume.checkpoint_files import CheckpointError, newest_whole
 
 _WORLD_SIZE = {'pytorch': 'WORLD_SIZE', 'slurm': 'SLURM_NTASKS', 'mpi': 'OMPI_COMM_WORLD_SIZE'}
-
-
-class LaunchError(ValueError):
-    """A command line or config that cannot run; the message names the place and the remedy."""
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:

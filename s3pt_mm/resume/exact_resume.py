@@ -12,6 +12,7 @@ from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from torch import nn
 
+from s3pt_mm.common.errors import ConfigError
 from s3pt_mm.resume.batches import ignore_worker_signals
 from s3pt_mm.resume.random_state import get_random_state, seed_cpu_generators, set_random_state
 
@@ -69,6 +70,7 @@ class ExactResume:
     # ---------------------------------------------------------------- resuming
     def _go_on(self) -> Mapping[str, Any] | None:
         """Moves to the resumed position. Returns this rank's random states, to be set later."""
+        self._require_hooks()
         state = self.resume_state
         position = None if state is None else state['position']
         if self._iter == 0:
@@ -104,6 +106,22 @@ class ExactResume:
         self._restore_gradients(state['gradients'])
         ranks = state['random']
         return ranks[get_rank()] if len(ranks) == get_world_size() else None
+
+    def _require_hooks(self) -> None:
+        """Refuses to train a model whose ``required_hooks`` a config has lost.
+
+        Raises:
+            ConfigError: Names the hook and the line that brings it back.
+        """
+        model = _unwrapped(self.runner.model)
+        there = {base.__name__ for hook in self.runner.hooks for base in type(hook).__mro__}
+        for key, name in getattr(model, 'required_hooks', {}).items():
+            if name not in there:
+                raise ConfigError(
+                    f'{type(model).__name__} would train without {name}: write '
+                    f"default_hooks=dict({key}=dict(type='{name}')) into the config (the shipped "
+                    'ones inherit it from configs/_base_/pretrain_runtime.py)'
+                )
 
     def _restore_gradients(self, gradients: Mapping[str, torch.Tensor]) -> None:
         parameters = dict(_unwrapped(self.runner.model).named_parameters())

@@ -47,7 +47,7 @@ def test_builds_and_has_the_documented_keys(name: str) -> None:
     model = build_model(cfg)
     for step in cfg.train_dataloader.dataset.pipeline:
         TRANSFORMS.build(step)
-    for hook in cfg.custom_hooks:
+    for hook in cfg.default_hooks.values():
         built = HOOKS.build(hook)
         for attribute in getattr(built, 'linear', {}):
             assert hasattr(model, attribute)
@@ -146,7 +146,7 @@ def test_views(name: str) -> None:
 @pytest.mark.parametrize('name', MAIN)
 def test_hooks_and_batch(name: str) -> None:
     wanted, cfg = table(name), load(name)
-    hooks = {hook.type: HOOKS.build(hook) for hook in cfg.custom_hooks}
+    hooks = {hook.type: HOOKS.build(hook) for hook in cfg.default_hooks.values()}
     temperature = hooks['MethodScheduleHook']
     last = wanted['warmup_teacher'] - 1
     for epoch, value in ((0, 0.04), (last, 0.07), (last + 1, 0.07), (499, 0.07)):

@@ -52,9 +52,7 @@ def small_config(name: str, root: Path, folder: Path, **changes: object) -> Conf
     if cfg.model.type in ('S3PTDINO', 'CrIBo', 'S3PT'):
         options |= SMALL_PRETRAINING
         # Freeze for one epoch of the three.
-        for hook in cfg.custom_hooks:
-            if hook.type == 'LastLayerFreezeHook':
-                hook.epochs = 1
+        cfg.default_hooks.last_layer_freeze.epochs = 1
     if cfg.model.type in ('CrIBo', 'S3PT'):
         options |= SMALL_MEMORY
     cfg.merge_from_dict({**options, **changes})

@@ -170,7 +170,7 @@ def train(cfg: Config, *, stop_at: int | None = None, during_validation: bool = 
     cfg = cfg.copy()
     if stop_at is not None:
         cfg.custom_hooks = [
-            *cfg.custom_hooks,
+            *(cfg.get('custom_hooks') or []),
             {'type': 'SignalAt', 'iteration': stop_at, 'during_validation': during_validation},
         ]
     try:

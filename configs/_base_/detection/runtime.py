@@ -13,12 +13,18 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='SafeCheckpointHook', interval=1, max_keep_ckpts=2, save_last=True),
+    checkpoint=dict(
+        type='SafeCheckpointHook',
+        interval=1,
+        interval_minutes=30,  # an epoch may take hours
+        max_keep_ckpts=2,
+        save_last=True,
+    ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     # draw=True: every interval-th validation batch; tools/test.py --show-dir draws every sample.
     visualization=dict(type='SurroundVisualizationHook', draw=False, interval=50, score_thr=0.3),
+    camera_order=dict(type='CameraOrderHook'),
 )
-custom_hooks = [dict(type='CameraOrderHook')]
 visualizer = dict(
     type='SurroundVisualizer',
     vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')],

@@ -1,4 +1,5 @@
 # ViT-S recipe: 500 epochs at total batch 256 (supplement, Tables 1-3).
+_base_ = ['../pretrain_runtime.py']
 epochs = 500
 warmup_epochs = 10
 
@@ -41,14 +42,9 @@ param_scheduler = [
     ),
 ]
 train_cfg = dict(type='ExactEpochTrainLoop', max_epochs=epochs)
-
-custom_hooks = [
-    dict(
-        type='MethodScheduleHook',
+default_hooks = dict(
+    method_schedule=dict(
         linear=dict(teacher_temperature=dict(start=0.04, end=0.07, epochs=30)),
     ),
-    dict(type='LastLayerFreezeHook', epochs=1),
-    dict(type='TeacherUpdateHook', start=0.996, end=1.0),
-    dict(type='TrainingLogHook'),
-    dict(type='DivergenceHook'),
-]
+    last_layer_freeze=dict(epochs=1),
+)

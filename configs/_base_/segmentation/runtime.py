@@ -17,6 +17,7 @@ default_hooks = dict(
         type='SafeCheckpointHook',
         by_epoch=False,
         interval=4000,
+        interval_minutes=30,
         max_keep_ckpts=2,
         save_last=True,
         save_best='mIoU',
@@ -24,8 +25,8 @@ default_hooks = dict(
     ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook'),
+    class_check=dict(type='ClassCheckHook'),
 )
-custom_hooks = [dict(type='ClassCheckHook')]
 env_cfg = dict(
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
+from typing import ClassVar
 
 import torch
 from mmengine.model import BaseModel, ModuleDict
@@ -48,7 +49,11 @@ class TeacherStudent(BaseSelfSupervisor):
     Attributes:
         teacher_temperature: Moved by ``MethodScheduleHook``.
         epoch: Set by ``MethodScheduleHook``; 0 until then.
+        required_hooks: ``default_hooks`` key -> class, without which a run must not start; the
+            exact loops ask. A teacher that nobody moves is no error of its own: the losses fall.
     """
+
+    required_hooks: ClassVar[dict[str, str]] = {'teacher_update': 'TeacherUpdateHook'}
 
     def __init__(
         self,

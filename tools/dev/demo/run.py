@@ -83,12 +83,10 @@ def train(args: argparse.Namespace, data: Path) -> Config:
         **args.cfg_options,
     }
     cfg = Config.fromfile(ROOT / args.config, import_custom_modules=False)
-    for index, hook in enumerate(cfg.custom_hooks):
-        if hook.type == 'KnnProbeHook':
-            for split in ('train', 'val'):
-                options[f'custom_hooks.{index}.{split}.ann_file'] = (
-                    f'{data}/nuimages/nuimages_{split}.json'
-                )
+    if 'knn_probe' in cfg.default_hooks:
+        for split in ('train', 'val'):
+            key = f'default_hooks.knn_probe.{split}.ann_file'
+            options[key] = f'{data}/nuimages/nuimages_{split}.json'
     command = ['tools/train.py', args.config, '--work-dir', str(args.out.resolve()), '--resume']
     _tool(*command, '--cfg-options', *(f'{key}={value}' for key, value in options.items()))
     cfg.merge_from_dict(options)
