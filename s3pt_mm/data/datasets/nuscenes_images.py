@@ -58,18 +58,21 @@ class NuScenesImages(PretrainDataset):
     An item has ``img_path`` (absolute or relative to the working directory, as ``data_root`` is),
     ``cam2img`` (3, 3), ``lidar_points = dict(lidar_path, lidar2cam (4, 4) with both ego poses in
     it, num_pts_feats)``, ``token``, ``cam``, ``sample_idx``. Without LiDAR, ``lidar_points`` is
-    absent.
+    absent. An image with a ``depth_map`` in the info file has its path.
 
     Args:
         ann_file: info file, relative to ``data_root`` or absolute.
         data_root: folder of the data.
         data_prefix: where bare file names lie, as in mmdet3d's ``NuScenesDataset``: one entry a
-            camera (else ``img``), ``pts`` for LiDAR. Default: the folders of the data set that
-            the info file names (nuScenes, KITTI, Waymo), else ``data_root`` itself.
+            camera (else ``img``), ``pts`` for LiDAR, ``depth`` for depth maps (else
+            ``data_root``). Default: the folders of the data set that the info file names
+            (nuScenes, KITTI, Waymo), else ``data_root`` itself.
         cameras: names of the cameras to use; default all that the info file has.
         image_sweeps: also the images between key frames; the info file must have been written with
             them.
         with_lidar: False leaves ``lidar_points`` out.
+        lidar_sweeps: list up to so many earlier sweeps as ``lidar_points['sweeps']``, for
+            ``LoadLidar(sweeps=...)``. Their paths start at ``data_root``.
         **kwargs: see :class:`PretrainDataset`.
     """
 
@@ -84,12 +87,14 @@ class NuScenesImages(PretrainDataset):
         cameras: Sequence[str] | None = None,
         image_sweeps: bool = False,
         with_lidar: bool = True,
+        lidar_sweeps: int = 0,
         **kwargs: Any,
     ) -> None:
         self.cameras = None if cameras is None else tuple(cameras)
         self.image_sweeps = image_sweeps
         self.with_lidar = with_lidar
         self._prefix_of_file = data_prefix is None
+        self.lidar_sweeps = lidar_sweeps
         super().__init__(
             ann_file=osp.expanduser(ann_file),
             data_root=osp.expanduser(data_root),
@@ -154,13 +159,24 @@ class NuScenesImages(PretrainDataset):
         lidar = entry.get('lidar_points') if self.with_lidar else None
         if not lidar or not lidar.get('lidar_path'):
             return None
+        found = self._file(prefix, lidar)
+        earlier = [sweep['lidar_points'] for sweep in entry.get('lidar_sweeps', ())]
+        if self.lidar_sweeps and earlier:
+            found['sweeps'] = [
+                {**self._file(self.data_root, sweep), 'lidar2sensor': sweep['lidar2sensor']}
+                for sweep in earlier[: self.lidar_sweeps]
+            ]
+        return found
+
+    @staticmethod
+    def _file(prefix: str, lidar: dict[str, Any]) -> dict[str, Any]:
         return {
             'lidar_path': osp.join(prefix, lidar['lidar_path']),
             'num_pts_feats': int(lidar.get('num_pts_feats', 5)),
         }
 
-    @staticmethod
     def _item(
+        self,
         info: dict[str, Any],
         cam: str,
         image: dict[str, Any],
@@ -177,10 +193,13 @@ class NuScenesImages(PretrainDataset):
         item.update(
             {
                 key: image[key]
-                for key in ('cam2img', 'distortion', 'depth_map')
+                for key in ('cam2img', 'distortion')
                 if image.get(key) is not None
             }
         )
+        if image.get('depth_map'):
+            folder = self.data_prefix.get('depth', self.data_root)
+            item['depth_map'] = osp.join(folder, image['depth_map'])
         if sweep and image.get('lidar2cam') is not None:
             item['lidar_points'] = {**sweep, 'lidar2cam': image['lidar2cam']}
             if image.get('lidar2img') is not None:

@@ -1,5 +1,6 @@
 """Transforms of pre-training; importing it registers them in mmpretrain."""
 
+from s3pt_mm.data.transforms.depth_map import LoadDepthMap
 from s3pt_mm.data.transforms.image import EncodedImage, LoadImage
 from s3pt_mm.data.transforms.lidar import LoadLidar
 from s3pt_mm.data.transforms.packing import PackViews
@@ -9,6 +10,7 @@ from s3pt_mm.data.transforms.views import MultiCropViews, TwoViews
 
 __all__ = [
     'EncodedImage',
+    'LoadDepthMap',
     'LoadImage',
     'LoadLidar',
     'MultiCropViews',

@@ -9,8 +9,9 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmpretrain.registry import TRANSFORMS
 
-from s3pt_mm.data.geometry import project_points
+from s3pt_mm.data.geometry import invert, project_points, transform_points
 from s3pt_mm.common.errors import DataError
+from s3pt_mm.data.geometry.completion import GRID_WIDTH, METHODS, complete_points
 
 _RELOAD = 'Copy the sweep again from its source, or use with_lidar=False'
 
@@ -66,19 +67,45 @@ class LoadLidar(BaseTransform):
     Args:
         min_depth: metres; nearer points are dropped, as nuscenes-devkit does.
         border: pixels at the image's edge without points, as nuscenes-devkit does.
+        sweeps: earlier sweeps that are added to the key frame's, of those that the info file lists
+            (moving objects smear; choice of this package).
+        depth_completion: 'none', 'nearest' or 'classical'
+            (:func:`~s3pt_mm.data.geometry.completion.complete_points`); ``lidar_uvd`` then holds
+            the cells of a grid in place of returns. S3PT's paper densifies depth first; how is
+            not known, so the method is a choice of this package.
+        grid_width: cells in a row of that grid.
     """
 
-    def __init__(self, *, min_depth: float = 1.0, border: float = 1.0) -> None:
+    def __init__(
+        self,
+        *,
+        min_depth: float = 1.0,
+        border: float = 1.0,
+        sweeps: int = 0,
+        depth_completion: str = 'none',
+        grid_width: int = GRID_WIDTH,
+    ) -> None:
+        if depth_completion not in METHODS:
+            raise ValueError(f'depth_completion must be one of {METHODS}, got {depth_completion!r}')
+        if sweeps < 0 or grid_width < 1:
+            raise ValueError(
+                f'sweeps must be at least 0 and grid_width 1, got {sweeps} and {grid_width}'
+            )
         self.min_depth = min_depth
         self.border = border
+        self.sweeps = sweeps
+        self.depth_completion = depth_completion
+        self.grid_width = grid_width
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """See the class."""
         lidar = results.get('lidar_points')
         if lidar is None:
             return results
-        points = read_sweep(os.fspath(lidar['lidar_path']), lidar['num_pts_feats'])
-        results['lidar_uvd'] = project_points(
+        points = read_sweep(os.fspath(lidar['lidar_path']), lidar['num_pts_feats'])[:, :3]
+        earlier = lidar.get('sweeps', ())[: self.sweeps]
+        points = np.concatenate([points, *(self._earlier(sweep) for sweep in earlier)])
+        uvd = project_points(
             points,
             lidar['lidar2cam'],
             results['cam2img'],
@@ -87,4 +114,17 @@ class LoadLidar(BaseTransform):
             border=self.border,
             distortion=results.get('distortion'),
         )
+        results['lidar_uvd'] = complete_points(
+            uvd,
+            results['img'].size,
+            method=self.depth_completion,
+            grid_width=self.grid_width,
+        )
         return results
+
+    @staticmethod
+    def _earlier(sweep: dict[str, Any]) -> np.ndarray:
+        """(M, 3) points of an earlier sweep in the frame of the key frame's LiDAR."""
+        points = read_sweep(os.fspath(sweep['lidar_path']), sweep['num_pts_feats'])[:, :3]
+        to_key = invert(np.asarray(sweep['lidar2sensor'], dtype=np.float64))
+        return transform_points(points.astype(np.float64), to_key).astype(np.float32)
