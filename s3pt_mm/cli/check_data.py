@@ -26,6 +26,7 @@ import torch
 
 from s3pt_mm.common.errors import DataError, explain
 from s3pt_mm.common.files import write_json, write_text
+from s3pt_mm.common.workers import usable_cpus
 from s3pt_mm.data.datasets.pretrain_dataset import PretrainDataset
 from s3pt_mm.data.transforms.image import EncodedImage
 from s3pt_mm.data.transforms.lidar import read_sweep
@@ -157,7 +158,7 @@ def check_dataset(
     done = {record['start'] for record in records}
     ranges = [(i, min(i + _CHUNK, total)) for i in range(0, total, _CHUNK) if i not in done]
     _DATASET, _EXPECT_LIDAR = dataset, expect_lidar
-    workers = min(workers or os.cpu_count() or 1, max(1, len(ranges)))
+    workers = min(workers or usable_cpus(), max(1, len(ranges)))
     try:
         # Drops a torn last line.
         write_text(progress, ''.join(json.dumps(line) + '\n' for line in (header, *records)))

@@ -21,6 +21,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from s3pt_mm.common.files import write_json
 from s3pt_mm.common.shipped import shipped
 from s3pt_mm.reports.tables import write_table
@@ -128,7 +130,7 @@ def sweep(
     def one(lr: float) -> dict[str, Any]:
         device = devices.get()
         try:
-            return _train(config, lr, out_dir / f'lr_{lr:.0e}', options, device)
+            return _train(config, lr, out_dir / f'lr_{rate_text(lr)}', options, device)
         except BaseException:
             # Here, not where results are collected: this thread would begin the next one first.
             pool.shutdown(wait=False, cancel_futures=True)
@@ -143,7 +145,7 @@ def sweep(
     write_json(out_dir / 'sweep.json', summary)
     rows = [
         dict(
-            lr=f'{row["lr"]:.0e}',
+            lr=rate_text(row['lr']),
             mIoU=row['mIoU'],
             mAcc=row['mAcc'],
             aAcc=row['aAcc'],
@@ -160,6 +162,11 @@ def sweep(
         float_format='.2f',
     )
     return summary
+
+
+def rate_text(lr: float) -> str:
+    """A rate's shortest exact text, ``8e-04`` or ``1.25e-03``: two rates never share a folder."""
+    return np.format_float_scientific(lr, trim='-', exp_digits=2)
 
 
 def _train(

@@ -18,6 +18,7 @@ compat.apply()
 
 from mmengine.config import Config, ConfigDict  # noqa: E402
 
+from s3pt_mm.common.errors import DataError  # noqa: E402
 from s3pt_mm.hosts import launch  # noqa: E402
 
 
@@ -70,7 +71,11 @@ def merge_pictures(cfg: Config, args: argparse.Namespace) -> None:
 
 
 def merge_output(cfg: Config, args: argparse.Namespace) -> None:
-    """Keep predictions where ``--out`` says."""
+    """Keep predictions where ``--out`` says.
+
+    Raises:
+        LaunchError: a folder, and evaluators that write none.
+    """
     if args.out.endswith(('.pkl', '.pickle')):
         evaluator = cfg.test_evaluator
         evaluators = list(evaluator) if isinstance(evaluator, list | tuple) else [evaluator]
@@ -78,9 +83,17 @@ def merge_output(cfg: Config, args: argparse.Namespace) -> None:
             *evaluators,
             dict(type='mmengine.DumpResults', out_file_path=args.out),
         ]
-    else:
-        cfg.test_evaluator['output_dir'] = args.out
-        cfg.test_evaluator['keep_results'] = True
+        return
+    evaluator = cfg.test_evaluator
+    if not isinstance(evaluator, dict) or not evaluator['type'].endswith(
+        ('SegmentationMetric', 'IoUMetric', 'CityscapesMetric')
+    ):
+        raise launch.LaunchError(
+            f'--out {args.out}: only segmentation writes a folder; give a file ending in .pkl '
+            '(a nuScenes submission: --cfg-options test_evaluator.0.jsonfile_prefix=FOLDER)'
+        )
+    evaluator['output_dir'] = args.out
+    evaluator['keep_results'] = True
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -106,9 +119,16 @@ def main(argv: Sequence[str] | None = None) -> None:
             cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
             cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
         launch.check_data(cfg, 'test_dataloader', args.config)
+        launch.check_accelerator()
+        lines = launch.prepare_testing(cfg, args)
+        launch.claim_work_folder(cfg, args.config, training=False)
     except (launch.LaunchError, ImportError) as error:
         sys.exit(f'test.py: {error}')
     cfg.load_from = args.checkpoint
     cfg.resume = False
-    runner = launch.build_runner(cfg)
-    runner.test()
+    try:
+        runner = launch.build_runner(cfg)
+        launch.log_lines(lines)
+        launch.test(runner)
+    except (launch.LaunchError, DataError) as error:
+        sys.exit(f'test.py: {error}')

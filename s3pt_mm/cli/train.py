@@ -13,6 +13,7 @@ from s3pt_mm.hosts import compat
 
 compat.apply()
 
+from s3pt_mm.common.errors import DataError  # noqa: E402
 from s3pt_mm.hosts import launch  # noqa: E402
 from s3pt_mm.resume.checkpoint_files import CheckpointError  # noqa: E402
 
@@ -27,6 +28,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         const='auto',
         metavar='CHECKPOINT',
         help='go on from this checkpoint; without one, from the newest in the work folder',
+    )
+    parser.add_argument(
+        '--epochs', type=int, metavar='N', help='train so many epochs; every schedule follows'
     )
     parser.add_argument('--amp', action='store_true', help='train in automatic mixed precision')
     parser.add_argument(
@@ -51,11 +55,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         lines = launch.prepare_training(cfg, args)
         launch.check_data(cfg, 'train_dataloader', args.config)
         launch.check_data(cfg, 'val_dataloader', args.config)
+        launch.check_accelerator()
+        launch.claim_work_folder(cfg, args.config, training=True)
     except (launch.LaunchError, ImportError) as error:
         sys.exit(f'train.py: {error}')
-    runner = launch.build_runner(cfg)
-    launch.log_lines(lines)
     try:
+        runner = launch.build_runner(cfg)
+        launch.log_lines(lines)
         launch.train(runner)
-    except (CheckpointError, launch.LaunchError) as error:
+    except (CheckpointError, launch.LaunchError, DataError) as error:
         sys.exit(f'train.py: {error}')

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from s3pt_mm.common.workers import usable_cpus
 from s3pt_mm.common.errors import DataError
 from s3pt_mm.common.files import remove_leftovers, replacing, write_json
 from s3pt_mm.data.class_sets import NUIMAGES_25, NUIMAGES_RAW_IDS
@@ -63,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'of the versions, e.g. 0.8',
     )
     parser.add_argument('--seed', type=int, default=0, help='of the random split')
-    parser.add_argument('--workers', type=int, default=os.cpu_count() or 1)
+    parser.add_argument('--workers', type=int, default=usable_cpus())
     parser.add_argument('--overwrite', action='store_true', help='draw masks that exist again')
 
 

@@ -5,19 +5,30 @@ from __future__ import annotations
 import argparse
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.dist import get_world_size
 from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from s3pt_mm.common.errors import ConfigError as LaunchError
+from s3pt_mm.hosts.arguments import check_arguments
+from s3pt_mm.hosts.checks import (
+    WholeModelHook,
+    check_accelerator,
+    check_data,
+    claim_work_folder,
+    config_name,
+    fit_loaders,
+    limit_threads,
+)
 from s3pt_mm.hosts.cpu_ranks import prepare_cpu_ranks
+from s3pt_mm.hosts.options import merge_options, read_options
 from s3pt_mm.hosts.precision import resolve_precision
+from s3pt_mm.hosts.run_length import follow_length, set_epochs
 from s3pt_mm.hosts.scale_lr import scale_learning_rate
 from s3pt_mm.resume.checkpoint_files import CheckpointError, newest_whole
 
@@ -28,14 +39,14 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Add OpenMMLab's arguments that training and testing share."""
     parser.add_argument('config', help='config file, of any of the three libraries')
     parser.add_argument(
-        '--work-dir', help='folder of logs and weights; default work_dirs/<config name>'
+        '--work-dir', help='folder of logs and weights; default work_dirs/<path below configs/>'
     )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action='extend',
         metavar='KEY=VALUE',
-        help='override config values, e.g. train_dataloader.batch_size=2',
+        help='override config values, e.g. train_dataloader.batch_size=2 (docs/configs.md)',
     )
     parser.add_argument(
         '--launcher',
@@ -48,22 +59,22 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    """Read the config file and merge what both tools accept.
+    """Read the config file, merge what both tools accept, and compare names with signatures.
 
     Raises:
-        LaunchError: the file does not exist.
+        LaunchError: the file does not exist, or a key means nothing to what would read it.
     """
     if not Path(args.config).is_file():
         raise LaunchError(f'{args.config}: no such config file; the shipped ones are in configs/')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = Config.fromfile(args.config)
     cfg.launcher = args.launcher
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+    given = merge_options(cfg, args.cfg_options)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
-        cfg.work_dir = os.path.join('work_dirs', Path(args.config).stem)
+        cfg.work_dir = os.path.join('work_dirs', config_name(args.config))
+    check_arguments(cfg, given)
     return cfg
 
 
@@ -82,53 +93,6 @@ def world_size(launcher: str) -> int:
             'with tools/dist_train.sh (torchrun) or tools/slurm_train.sh'
         )
     return int(os.environ[variable])
-
-
-def _datasets(cfg: Any) -> Iterator[Any]:
-    """The data sets inside wrappers (repeat, concatenate, ...)."""
-    if isinstance(cfg, Sequence) and not isinstance(cfg, str):
-        for item in cfg:
-            yield from _datasets(item)
-    elif isinstance(cfg, dict):
-        inner = [cfg[key] for key in ('dataset', 'datasets') if key in cfg]
-        if inner:
-            yield from _datasets(inner)
-        else:
-            yield cfg
-
-
-def check_data(cfg: Config, loader: str, config_file: str) -> None:
-    """Refuse a data folder or info file that does not exist, before anything is built.
-
-    Args:
-        cfg: the merged config.
-        loader: ``train_dataloader``, ``val_dataloader`` or ``test_dataloader``; absent is fine.
-        config_file: for the message.
-
-    Raises:
-        LaunchError: names config, key, path and remedy.
-    """
-    section = cfg.get(loader)
-    for dataset in _datasets(section.get('dataset') if section else None):
-        root, annotations = dataset.get('data_root'), dataset.get('ann_file')
-        if root and '://' in root:
-            continue  # a remote store: mmengine's file backends know it
-        remedy = (
-            f'create it with tools/create_data.py or tools/create_toydrive.py (docs/data.md), '
-            f'or point to yours with --cfg-options {loader}.dataset.'
-        )
-        if root and not Path(root).expanduser().is_dir():
-            raise LaunchError(
-                f'{config_file}: {loader}.dataset.data_root={root} does not exist; '
-                f'{remedy}data_root=...'
-            )
-        if isinstance(annotations, str) and annotations:
-            path = Path(root or '', annotations).expanduser()
-            if not path.is_file() and not Path(annotations).is_file():
-                raise LaunchError(
-                    f'{config_file}: {loader}.dataset.ann_file={annotations} was not found '
-                    f'(looked for {path}); {remedy}ann_file=...'
-                )
 
 
 def prepare_training(cfg: Config, args: argparse.Namespace) -> list[str]:
@@ -160,17 +124,45 @@ def prepare_training(cfg: Config, args: argparse.Namespace) -> list[str]:
         if 'auto_scale_lr' not in cfg:
             raise LaunchError(f'{args.config}: --auto-scale-lr needs auto_scale_lr.base_batch_size')
         cfg.auto_scale_lr.enable = True
+    given = read_options(args.cfg_options, cfg)
+    set_epochs(cfg, args.epochs)
     lines = [
+        follow_length(cfg, given),
+        *fit_loaders(cfg, given, ranks_here(args.launcher)),
         scale_learning_rate(cfg, world_size(args.launcher)),
         resolve_precision(cfg.optim_wrapper),
     ]
     return [line for line in lines if line]
 
 
+def prepare_testing(cfg: Config, args: argparse.Namespace) -> list[str]:
+    """What a test shares with training: the loaders' workers. Returns lines to log."""
+    return fit_loaders(cfg, read_options(args.cfg_options, cfg), ranks_here(args.launcher))
+
+
 def build_runner(cfg: Config) -> Runner:
     """Build mmengine's runner, or the one that ``runner_type`` names."""
+    limit_threads(ranks_here(cfg.get('launcher', 'none')))
     prepare_cpu_ranks(cfg)
     return Runner.from_cfg(cfg) if 'runner_type' not in cfg else RUNNERS.build(cfg)
+
+
+def ranks_here(launcher: str) -> int:
+    """Ranks of this machine, which share its CPUs."""
+    if launcher == 'none':
+        return 1
+    names = ('LOCAL_WORLD_SIZE', 'SLURM_NTASKS_PER_NODE', 'OMPI_COMM_WORLD_LOCAL_SIZE')
+    return max(int(os.environ.get(name) or 1) for name in names)
+
+
+def test(runner: Runner) -> None:
+    """Evaluate a checkpoint that has every weight of the model.
+
+    Raises:
+        LaunchError: it has not.
+    """
+    runner.register_hook(WholeModelHook())
+    runner.test()
 
 
 def train(runner: Runner) -> None:
@@ -206,10 +198,15 @@ __all__ = [
     'LaunchError',
     'add_common_arguments',
     'build_runner',
+    'check_accelerator',
     'check_data',
+    'claim_work_folder',
     'load_config',
     'log_lines',
+    'prepare_testing',
     'prepare_training',
+    'ranks_here',
+    'test',
     'train',
     'world_size',
 ]

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmengine.dist import get_rank
+from mmengine.dist import get_rank, get_world_size
 from mmengine.registry import LOOPS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop
 from mmengine.runner.utils import calc_dynamic_intervals
 from torch import nn
 
+from s3pt_mm.common.errors import ConfigError
 from s3pt_mm.resume.batches import keyed_batches, keyed_sampler_of
 from s3pt_mm.resume.exact_resume import ExactResume
 
@@ -45,6 +46,13 @@ class ExactEpochTrainLoop(ExactResume, EpochBasedTrainLoop):
         max_worker_restarts: int = 10,
     ) -> None:
         super().__init__(runner, dataloader, max_epochs, val_begin, val_interval, dynamic_intervals)
+        if not len(self.dataloader):
+            batch, images = self.dataloader.batch_size, len(self.dataloader.dataset)
+            raise ConfigError(
+                f'train_dataloader: {images} images on {get_world_size()} ranks fill no batch of '
+                f'{batch}, and drop_last leaves out what does: set train_dataloader.batch_size to '
+                f'at most {images // get_world_size()}, or give more images'
+            )
         self.max_worker_restarts = max_worker_restarts
         if keyed_sampler_of(self.dataloader, type(self).__name__).infinite:
             raise ValueError(

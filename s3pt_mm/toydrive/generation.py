@@ -21,6 +21,7 @@ from rich.progress import (
 )
 
 from s3pt_mm.common.files import remove_leftovers, temporary_path
+from s3pt_mm.common.workers import usable_cpus
 from s3pt_mm.toydrive import capture_nuscenes, write_cityscapes, write_nuimages, write_nuscenes
 from s3pt_mm.toydrive.config import ToyDriveConfig
 
@@ -60,7 +61,7 @@ def _run(config: ToyDriveConfig, root: Path, task: Task) -> tuple[Task, Any]:
 
 
 def _results(config: ToyDriveConfig, root: Path, tasks: list[Task]) -> Iterator[tuple[Task, Any]]:
-    workers = min(config.workers or os.cpu_count() or 1, len(tasks))
+    workers = min(config.workers or usable_cpus(), len(tasks))
     work = partial(_run, config, root)
     if workers == 1:
         yield from map(work, tasks)

@@ -54,6 +54,7 @@ def _train_arguments(**changes: object) -> argparse.Namespace:
         amp=False,
         auto_scale_lr=False,
         no_validate=False,
+        epochs=None,
     )
     return argparse.Namespace(**{**values, **changes})
 

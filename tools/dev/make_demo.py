@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -16,6 +15,4 @@ compat.apply()
 from tools.dev.demo import run as demo  # noqa: E402
 
 if __name__ == '__main__':
-    parser = argparse.ArgumentParser(description=__doc__)
-    demo.add_arguments(parser)
-    demo.run(parser.parse_args())
+    demo.main()

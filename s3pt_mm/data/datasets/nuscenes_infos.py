@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from s3pt_mm.common.workers import usable_cpus
 from s3pt_mm.data.geometry import invert, lidar_to_camera, rigid
 from s3pt_mm.common.errors import DataError
 from s3pt_mm.data.datasets.info_file import write_info_file
@@ -367,7 +368,7 @@ def create_infos(
         )
     scenes = [scene for part in chosen.values() for scene in part]
     tasks = [(scene['token'], on_error) for scene in scenes]
-    workers = min(workers or os.cpu_count() or 1, max(1, len(tasks)))
+    workers = min(workers or usable_cpus(), max(1, len(tasks)))
     pool = multiprocessing.get_context('fork').Pool(workers) if workers > 1 else None
     try:
         results = pool.imap(_build_scene, tasks) if pool else map(_build_scene, tasks)

@@ -14,6 +14,7 @@ from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
 from s3pt_mm.method import distributed
+from s3pt_mm.method.algorithms.pretrained import load_backbone
 from s3pt_mm.method.backbone import REFERENCE as REFERENCE_BACKBONE
 from s3pt_mm.method.heads import ProjectionHead
 from s3pt_mm.method.losses import Center, image_target, sliced_cross_entropy
@@ -105,8 +106,20 @@ class TeacherStudent(BaseSelfSupervisor):
         return False
 
     def init_weights(self) -> None:
-        """Initialise the student (or load its ``init_cfg``) and start the teacher as its copy."""
-        super().init_weights()
+        """Initialise the student, or load its ``init_cfg``; the teacher starts as its copy.
+
+        Raises:
+            ConfigError: The checkpoint that the backbone's ``init_cfg`` names does not fit.
+        """
+        backbone = self.student['backbone']
+        trained = backbone.init_cfg
+        if isinstance(trained, dict) and trained.get('type') == 'Pretrained':
+            backbone.init_cfg = None  # mmengine's initialiser would load what fits
+            super().init_weights()
+            backbone.init_cfg = trained
+            load_backbone(backbone, trained)
+        else:
+            super().init_weights()
         self.teacher.load_state_dict(self.student.state_dict())
 
     def train(self, mode: bool = True) -> TeacherStudent:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -11,13 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.utils import import_modules_from_strings
 from rich.console import Console
 
+from s3pt_mm.hosts.options import read_options
+
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = 'configs/toydrive/demo_s3pt_vitt16.py'
+GO_ON = 'The same command goes on where it was (make demo, or tools/dev/make_demo.py as before).'
 GAIN = 3.0  # points of dense k-NN mIoU to gain over the random network: the target
 
 
@@ -28,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--seed', type=int, default=0, help='of initialisation and data order')
     parser.add_argument('--config', default=CONFIG)
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, default={}, help='as of tools/train.py'
+        '--cfg-options', nargs='+', action='extend', default=[], help='as of tools/train.py'
     )
 
 
@@ -52,7 +56,36 @@ def run(args: argparse.Namespace) -> Path:
 
 
 def _tool(*command: str | Path) -> None:
-    subprocess.run([sys.executable, *map(str, command)], check=True, cwd=ROOT)
+    """Run one of the tools; it hears of a stop through us, once, and saves before it leaves.
+
+    Raises:
+        SystemExit: it failed; it has said why.
+        KeyboardInterrupt: we were stopped.
+    """
+    # A session of its own: Ctrl-C reaches the whole group, and a second signal means "at once".
+    child = subprocess.Popen([sys.executable, *map(str, command)], cwd=ROOT, start_new_session=True)
+    try:
+        code = child.wait()
+    except KeyboardInterrupt:
+        child.terminate()
+        child.wait()
+        raise
+    if code:
+        raise SystemExit(f'{command[0]} ended with status {code}. {GO_ON}')
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parse the command line and run; a stop ends in one line that says how to go on."""
+    parser = argparse.ArgumentParser(description='ToyDrive, a short S3PT run and a report')
+    add_arguments(parser)
+    args = parser.parse_args(argv)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)  # as Ctrl-C
+    try:
+        run(args)
+    except KeyboardInterrupt:
+        print(f'\nStopped. {GO_ON}', file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 def prepare_data(data: Path) -> None:
@@ -80,13 +113,13 @@ def train(args: argparse.Namespace, data: Path) -> Config:
         'randomness.seed': args.seed,
         'train_dataloader.sampler.seed': args.seed,
         'train_dataloader.dataset.data_root': f'{data}/nuscenes/',
-        **args.cfg_options,
     }
     cfg = Config.fromfile(ROOT / args.config, import_custom_modules=False)
     if 'knn_probe' in cfg.default_hooks:
         for split in ('train', 'val'):
             key = f'default_hooks.knn_probe.{split}.ann_file'
             options[key] = f'{data}/nuimages/nuimages_{split}.json'
+    options |= read_options(args.cfg_options, cfg)
     command = ['tools/train.py', args.config, '--work-dir', str(args.out.resolve()), '--resume']
     _tool(*command, '--cfg-options', *(f'{key}={value}' for key, value in options.items()))
     cfg.merge_from_dict(options)
