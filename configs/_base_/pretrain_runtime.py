@@ -45,5 +45,5 @@ load_from = None
 resume = False
 randomness = dict(seed=0)
 
-# A rank without a valid object, and prototypes frozen in the first epochs, leave parameters unused.
-find_unused_parameters = True
+# Frozen prototypes get gradients of zeros, so every parameter takes part in every step.
+find_unused_parameters = False

@@ -5,9 +5,4 @@ _base_ = [
     '../_base_/datasets/nuscenes_two_views.py',
     '../_base_/schedules/vits_100e.py',
 ]
-model = dict(
-    head=dict(prototype_kind='vmf'),
-    center_space='probability',
-    clustering=dict(num_clusters=128, sinkhorn_iterations=1),
-    queue_images=2500,
-)
+model = dict(type='S3PT', clustering=dict(depth_weight=0.0))  # all of S3PT but its depth term

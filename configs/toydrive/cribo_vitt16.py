@@ -2,7 +2,5 @@
 _base_ = ['./s3pt_vitt16.py']
 model = dict(
     type='CrIBo',
-    head=dict(prototype_kind='plain'),
-    center_space='logit',
-    clustering=dict(num_clusters=8, sinkhorn_iterations=5, depth_weight=0.0),
+    clustering=dict(num_clusters=8),
 )

@@ -26,7 +26,7 @@ model = dict(
     queue_dtype='float32',
 )
 data_preprocessor = dict(
-    type='SelfSupDataPreprocessor',
+    type='ViewsPreprocessor',
     mean=[123.675, 116.28, 103.53],
     std=[58.395, 57.12, 57.375],
     to_rgb=False,

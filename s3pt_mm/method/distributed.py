@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.distributed
 from mmengine import dist
@@ -10,37 +12,62 @@ from torch import Tensor
 
 def sum_over_ranks(tensor: Tensor) -> Tensor:
     """Sum over ranks; a new tensor, no gradient."""
+    return start_sum(tensor)()
+
+
+def start_sum(tensor: Tensor) -> Callable[[], Tensor]:
+    """Begin :func:`sum_over_ranks`; the function that is returned waits and gives the sum."""
     tensor = tensor.detach().clone()
-    dist.all_reduce(tensor, op='sum')
-    return tensor
-
-
-def logaddexp_over_ranks(tensor: Tensor) -> Tensor:
-    """``log(sum_ranks(exp(tensor)))`` elementwise, safe for -inf."""
     if dist.get_world_size() == 1:
+        return lambda: tensor
+    work = torch.distributed.all_reduce(tensor, async_op=True)
+
+    def wait() -> Tensor:
+        work.wait()
         return tensor
-    return torch.logsumexp(torch.stack(dist.all_gather(tensor.contiguous())), dim=0)
+
+    return wait
 
 
-def gather_ragged(tensor: Tensor) -> tuple[Tensor, list[int]]:
+def start_logaddexp(tensor: Tensor) -> Callable[[], Tensor]:
+    """Begin ``log(sum_ranks(exp(tensor)))``, elementwise and safe for -inf; the result waits."""
+    tensor = tensor.detach().contiguous()
+    if dist.get_world_size() == 1:
+        return lambda: tensor
+    parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
+    work = torch.distributed.all_gather(parts, tensor, async_op=True)
+
+    def wait() -> Tensor:
+        work.wait()
+        return torch.logsumexp(torch.stack(parts), dim=0)
+
+    return wait
+
+
+def sizes_of_ranks(size: int, device: torch.device | str) -> list[int]:
+    """Every rank's number, in rank order; with several ranks the host waits for the device."""
+    if dist.get_world_size() == 1:
+        return [size]
+    return torch.cat(dist.all_gather(torch.tensor([size], device=device))).tolist()
+
+
+def gather_ragged(tensor: Tensor, sizes: list[int]) -> Tensor:
     """Concatenate every rank's rows in rank order; ranks may hold different numbers of rows.
 
     Args:
         tensor: (n, ...) this rank's rows; n may be 0 and may differ between ranks.
+        sizes: n of every rank (:func:`sizes_of_ranks`).
 
     Returns:
-        (sum of n, ...) all rows, without gradient, and the number of rows of each rank.
+        (sum of n, ...) all rows, without gradient.
     """
     tensor = tensor.detach()
-    if dist.get_world_size() == 1:
-        return tensor, [len(tensor)]
-    sizes = [
-        int(size) for size in dist.all_gather(torch.tensor([len(tensor)], device=tensor.device))
-    ]
+    if len(sizes) == 1:
+        return tensor
     padded = tensor.new_zeros((max(sizes), *tensor.shape[1:]))
     padded[: len(tensor)] = tensor
     parts = dist.all_gather(padded)
-    return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=False)]), sizes
+    return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
 
 
 def global_value(local: Tensor) -> Tensor:

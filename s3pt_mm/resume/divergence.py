@@ -29,9 +29,9 @@ class DivergenceHook(Hook):
     """Guards the optimiser's step against non-finite numbers, and watches for collapse.
 
     *Non-finite loss or gradient, on any rank.* The optimiser's step is not taken. ``stop`` ends
-    the run; ``skip`` drops this step's gradients (those of the whole accumulation), puts the
-    model's buffers back to their state before the bad batch (for which it copies them before every
-    step: with CrIBo's queue that is memory and time), keeps the teacher where it is, and goes on;
+    the run; ``skip`` drops this step's gradients (those of the whole accumulation), has the model
+    drop what it would have moved with the step (its ``forget_step``, where it has one: this
+    package's methods move centres, memory and teacher after the optimiser's step), and goes on;
     after ``max_skips`` skipped steps in a row it stops. With a loss scaler (fp16), non-finite
     *gradients* are its daily business and left to it; a scale below 1 counts as divergence instead.
 
@@ -84,7 +84,6 @@ class DivergenceHook(Hook):
         self._collapsed_for = 0
         self._bad_loss: Tensor | None = None
         self._batch: Any = None
-        self._buffers: dict[str, Tensor] = {}
         self._restored: Mapping[str, int] | None = None
 
     # --------------------------------------------------------- before the step
@@ -136,21 +135,16 @@ class DivergenceHook(Hook):
         self._stepped = True
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Remembers the batch and, when skipping, the buffers before it."""
+        """Remembers the batch."""
         self._batch = data_batch
-        if self.non_finite == _SKIP and self._bad_loss is None:
-            for name, buffer in _module(runner).named_buffers():
-                if name in self._buffers:
-                    self._buffers[name].copy_(buffer)
-                else:
-                    self._buffers[name] = buffer.detach().clone()
 
     def _reason(self, wrapper: Any) -> str | None:
         """Why the step must not be taken; the same on all ranks."""
         scaler = getattr(wrapper, 'loss_scaler', None)
         bad_loss = torch.zeros(()) if self._bad_loss is None else self._bad_loss.float()
         if scaler is not None and scaler.is_enabled():
-            bad_gradient = torch.tensor(float(scaler.get_scale() < 1.0))
+            # As it lies on the device: with the verdict below it is read in one wait, not two.
+            bad_gradient = (scaler._get_scale_async() < 1.0).float()
         else:
             parameters = (p for group in wrapper.param_groups for p in group['params'])
             gradients = [p.grad for p in parameters if p.grad is not None]
@@ -169,8 +163,7 @@ class DivergenceHook(Hook):
         self._skips += 1
         path = self._report(runner, reason)
         if self.non_finite == _SKIP:
-            for name, buffer in _module(runner).named_buffers():
-                buffer.copy_(self._buffers[name])
+            getattr(_module(runner), 'forget_step', lambda: None)()
             if self._skips <= self.max_skips:
                 runner.logger.warning(
                     f'Iteration {runner.iter + 1}: {reason}; step skipped ({self._skips} in a '

@@ -23,9 +23,11 @@ def exercise() -> dict:
     mine = torch.full((2,), float(rank + 1), requires_grad=True)
     total = distributed.sum_over_ranks(mine)
     log = torch.tensor([float(rank), -torch.inf, -torch.inf if rank else 1.0])
-    gathered, sizes = distributed.gather_ragged(rows_of(rank))
-    counts, _ = distributed.gather_ragged(torch.tensor([rank + 5] * (2 - rank)))
-    nothing, none = distributed.gather_ragged(torch.zeros(0, 4))
+    sizes = distributed.sizes_of_ranks(ROWS[rank], 'cpu')
+    gathered = distributed.gather_ragged(rows_of(rank), sizes)
+    counts = torch.tensor([rank + 5] * (2 - rank))
+    counts = distributed.gather_ragged(counts, distributed.sizes_of_ranks(len(counts), 'cpu'))
+    nothing = distributed.gather_ragged(torch.zeros(0, 4), [0] * world)
     # A rank's share of a loss: the value of the mean over ranks, the gradient its own.
     weight = torch.tensor(float(rank + 1), requires_grad=True)
     shared = distributed.global_value(3 * weight)
@@ -36,12 +38,11 @@ def exercise() -> dict:
         total=total.clone(),
         total_has_gradient=total.requires_grad,
         mine=mine.detach(),
-        log_sum=distributed.logaddexp_over_ranks(log),
+        log_sum=distributed.start_logaddexp(log)(),
         gathered=gathered,
         sizes=sizes,
         counts=counts,
         nothing=list(nothing.shape),
-        none=none,
         shared=float(shared.detach()),
         gradient=float(weight.grad),
     )
@@ -53,7 +54,7 @@ def test_without_a_process_group_each_is_the_identity() -> None:
     assert torch.equal(found['total'], found['mine']) and not found['total_has_gradient']
     assert found['log_sum'].tolist() == [0.0, -torch.inf, 1.0]
     assert torch.equal(found['gathered'], rows_of(0)) and found['sizes'] == [3]
-    assert found['nothing'] == [0, 4] and found['none'] == [0]
+    assert found['nothing'] == [0, 4]
     assert found['shared'] == found['gradient'] == 3.0
 
 
@@ -77,5 +78,5 @@ def test_two_ranks(tmp_path: Path) -> None:
         assert torch.equal(found['gathered'], torch.cat([rows_of(0), rows_of(1)]))
         assert found['sizes'] == [3, 0]
         assert found['counts'].tolist() == [5, 5, 6] and found['counts'].dtype == torch.int64
-        assert found['nothing'] == [0, 4] and found['none'] == [0, 0]
+        assert found['nothing'] == [0, 4]
         assert found['shared'] == 4.5 and found['gradient'] == 3.0

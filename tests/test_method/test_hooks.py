@@ -9,7 +9,8 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
+from mmengine.optim import OptimWrapper
+from mmengine.registry import HOOKS, OPTIM_WRAPPERS
 from mmengine.runner import Runner
 from mmpretrain.registry import DATASETS
 from torch.utils.data import Dataset
@@ -19,6 +20,26 @@ from s3pt_mm.method.hooks.last_layer_freeze import LastLayerFreezeHook
 from s3pt_mm.method.hooks.method_schedule import MethodScheduleHook
 from s3pt_mm.method.hooks.teacher_update import TeacherUpdateHook
 from tests.test_reliability.rank_training import batch_of, tiny_model
+
+
+@OPTIM_WRAPPERS.register_module()
+class ScalingOptimWrapper(OptimWrapper):
+    """``AmpOptimWrapper``'s use of a loss scaler, on a CPU; the first two gradients overflow."""
+
+    def __init__(self, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.loss_scaler = torch.amp.GradScaler('cpu')
+
+    def backward(self, loss: torch.Tensor, **kwargs: object) -> None:
+        self.loss_scaler.scale(loss).backward(**kwargs)
+        if self._inner_count < 2:
+            self.optimizer.param_groups[0]['params'][0].grad.fill_(torch.inf)
+        self._inner_count += 1
+
+    def step(self, **kwargs: object) -> None:
+        self.loss_scaler.step(self.optimizer, **kwargs)
+        self.loss_scaler.update()
+
 
 HOOK_CFGS = (
     dict(
@@ -60,6 +81,7 @@ class MethodWitness(Hook):
         layers = model.student['head'].prototype_layers()
         self.now = dict(
             epoch=model.epoch,
+            held_before=len(model.queue),
             temperature=model.teacher_temperature,
             depth_weight=model.depth_weight,
             frozen=[layer.frozen for layer in layers],
@@ -75,6 +97,7 @@ class MethodWitness(Hook):
         model, hub = runner.model, runner.message_hub
         self.now.update(
             prototypes_after=model.student['head'].image_prototypes.weight_v.clone(),
+            held=len(model.queue),
             student_after=model.student['backbone'].cls_token.clone(),
             teacher_after=model.teacher['backbone'].cls_token.clone(),
             logged={
@@ -164,6 +187,21 @@ def test_the_teacher_waits_for_the_accumulation(tmp_path: Path) -> None:
     seen = train(tmp_path, **{'optim_wrapper.accumulative_counts': 3})
     moved = [not torch.equal(now['teacher'], now['teacher_after']) for now in seen]
     assert moved == [False, False, True] * 4
+
+
+@pytest.mark.parametrize('fused', [True, False])
+def test_nothing_moves_where_the_loss_scaler_skipped_the_step(tmp_path: Path, fused: bool) -> None:
+    seen = train(
+        tmp_path,
+        **{
+            'optim_wrapper.type': 'ScalingOptimWrapper',
+            'optim_wrapper.optimizer.fused': fused,
+        },
+    )
+    taken = [not torch.equal(now['student'], now['student_after']) for now in seen]
+    moved = [not torch.equal(now['teacher'], now['teacher_after']) for now in seen]
+    pushed = [now['held'] != now['held_before'] for now in seen[:4]]
+    assert taken[:4] == moved[:4] == pushed == [False, False, True, True]
 
 
 def test_freezing_by_iterations(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ ranks."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import torch
 
@@ -19,6 +20,7 @@ from mmpretrain.registry import MODELS  # noqa: E402
 from mmpretrain.structures import DataSample  # noqa: E402
 
 import s3pt_mm.method.algorithms  # noqa: E402, F401 - registers the algorithms
+from s3pt_mm.method.hooks import LastLayerFreezeHook  # noqa: E402
 
 SIZE, PATCH = 48, 16
 TOKENS = (SIZE // PATCH) ** 2
@@ -103,6 +105,7 @@ def train_steps(
     apart: Sequence[int] = (),
     accumulate: int = 1,
     last: Sequence[Sequence[int]] | None = None,
+    frozen: int = 0,
 ) -> dict:
     """Trains on this rank's share of every step's images.
 
@@ -114,6 +117,7 @@ def train_steps(
         apart: See :func:`batch_of`.
         accumulate: Micro-batches a step.
         last: Layout of the last step, where it differs: the batch that an epoch ends with.
+        frozen: Steps with frozen prototypes.
 
     Returns:
         ``losses`` of every step, ``gradients`` before every step, ``state``: the state dict at the
@@ -123,7 +127,7 @@ def train_steps(
     bare = model
     if get_world_size() > 1:
         model = MMDistributedDataParallel(
-            model, device_ids=None, broadcast_buffers=False, find_unused_parameters=True
+            model, device_ids=None, broadcast_buffers=False, find_unused_parameters=False
         )
     wrapper = Recording(
         torch.optim.AdamW([p for p in bare.parameters() if p.requires_grad], lr=1e-2),
@@ -131,7 +135,12 @@ def train_steps(
     )
     wrapper.named = dict(bare.student.named_parameters())
     losses = []
-    for step in range(steps):
+    freeze, runner = LastLayerFreezeHook(iterations=frozen), SimpleNamespace(epoch=0)
+    runner.model, runner.optim_wrapper = model, wrapper
+    freeze.before_train(runner)
+    for runner.iter in range(steps):
+        step = runner.iter
+        freeze.before_train_iter(runner, 0)
         bare.epoch = step  # the cross-image term from the second step on
         dealt = last if last is not None and step == steps - 1 else layout
         for micro in range(accumulate):

@@ -15,15 +15,18 @@ from tests.test_reliability.tiny_run import HardToResume, tiny_config
 
 @MODELS.register_module()
 class SometimesBad(HardToResume):
-    """Non-finite where it is told to, after its buffers have moved."""
+    """Non-finite where it is told to, after its buffers have moved; it can put them back."""
 
     def __init__(self, bad_at: list, kind: str = 'loss', teacher: tuple = ()) -> None:
         super().__init__()
         self.bad_at, self.kind, self.log, self.calls = bad_at, kind, dict(teacher), 0
+        self.before: dict = {}
 
     def forward(
         self, row: list, index: list, mode: str = 'loss', data_samples: object = None
     ) -> dict:
+        if mode == 'loss' and not self.before:
+            self.before = {name: value.clone() for name, value in self.named_buffers()}
         losses = super().forward(row, index, mode)
         self.calls += 1
         if self.calls in self.bad_at:
@@ -34,6 +37,10 @@ class SometimesBad(HardToResume):
             else:  # a finite loss whose gradient is infinite
                 losses['loss'] = losses['loss'] + (weight * 0).abs().sum().sqrt()
         return {**losses, **{k: torch.tensor(v) for k, v in self.log.items()}}
+
+    def forget_step(self) -> None:
+        for name, value in self.named_buffers():
+            value.copy_(self.before[name])
 
 
 @HOOKS.register_module()
@@ -48,6 +55,8 @@ class Recorder(Hook):
 
     def after_train_iter(self, runner: Runner, *args: object, **kwargs: object) -> None:
         self.seen.append(snapshot(runner))
+        if runner.optim_wrapper._inner_count % runner.optim_wrapper._accumulative_counts == 0:
+            runner.model.before = {}  # the step is over, taken or refused
 
 
 def snapshot(runner):
@@ -166,12 +175,12 @@ def test_a_falling_loss_scale_is_divergence():
     """With a loss scaler, infinite gradients are normal; a scale below one is not."""
 
     class Scaler:
-        scale = 1024.0
+        scale = torch.tensor(1024.0)
 
         def is_enabled(self):
             return True
 
-        def get_scale(self):
+        def _get_scale_async(self):
             return self.scale
 
     class Wrapper:
@@ -180,7 +189,7 @@ def test_a_falling_loss_scale_is_divergence():
 
     hook = DivergenceHook()
     assert hook._reason(Wrapper()) is None
-    Scaler.scale = 0.5
+    Scaler.scale = torch.tensor(0.5)
     assert hook._reason(Wrapper()) == 'the loss scale fell below 1'
 
 

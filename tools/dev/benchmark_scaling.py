@@ -83,7 +83,7 @@ def head_memory(model: nn.Module, batch: int, objects: int) -> dict[str, float]:
     def inputs(per_image: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         tokens = torch.randn(2, 2 * batch, width, device=device)
         found = torch.randn(2, 2, batch * per_image, width, device=device)
-        counts = torch.full((batch,), per_image, device=device)
+        counts = torch.full((batch,), per_image)
         return tokens[0].requires_grad_(), tokens[1], found[0].requires_grad_(), found[1], counts
 
     def losses(student: Tensor, teacher: Tensor, own: Tensor, theirs: Tensor, n: Tensor) -> None:

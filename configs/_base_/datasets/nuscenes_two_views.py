@@ -1,7 +1,7 @@
 # Two views of a nuScenes key frame's camera image, with token positions and LiDAR depth
 # (supplement, Tables 1-3). Info file: tools/create_data.py nuscenes.
 data_preprocessor = dict(
-    type='SelfSupDataPreprocessor',
+    type='ViewsPreprocessor',
     mean=[123.675, 116.28, 103.53],  # ImageNet, RGB
     std=[58.395, 57.12, 57.375],
     to_rgb=False,  # views are RGB already

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from s3pt_mm.method import distributed
 from s3pt_mm.method.algorithms.teacher_student import TeacherStudent
+from s3pt_mm.method.algorithms.token_fields import TokenFields
 from s3pt_mm.method.clustering import (
     Assignment,
     ClusteringConfig,
@@ -18,6 +19,7 @@ from s3pt_mm.method.clustering import (
     cluster_joint_views,
     draw_first_tokens,
 )
+from s3pt_mm.method.host import send
 from s3pt_mm.method.losses import (
     Target,
     cross_image_target,
@@ -88,51 +90,52 @@ class CrIBo(TeacherStudent):
 
         Args:
             inputs: Two views, each (B, 3, H, W).
-            data_samples: B samples with ``token_xy`` (2, N, 2); optionally ``token_depth`` (2, N),
-                ``token_has_depth`` (2, N) and ``sample_seed`` ().
+            data_samples: What ``ViewsPreprocessor`` makes, or B samples with ``token_xy``
+                (2, N, 2) and ``sample_seed`` (), optionally ``token_depth`` (2, N) and
+                ``token_has_depth`` (2, N).
+
+        Raises:
+            ValueError: If a sample has no position or no seed, naming the transform to add.
         """
         images = torch.cat(inputs)
+        fields = TokenFields.of(data_samples).to(images.device)
         with torch.no_grad():
             teacher_classes, teacher_tokens = self.encode(self.teacher, images)
             teacher_tokens = teacher_tokens.unflatten(0, (2, -1))
-            assignment = self.cluster(teacher_tokens, data_samples)
-            pool = ObjectPooling.from_assignment(assignment, accumulation_dtype(teacher_tokens))
-            teacher_objects = pool(teacher_tokens)
+            assignment = self.cluster(teacher_tokens, fields)
         student_classes, student_tokens = self.encode(self.student, images)
-        student_objects = pool(student_tokens.unflatten(0, (2, -1)))
-
         losses = self.image_loss(student_classes, teacher_classes, num_crops=2)
+        # Here the host waits for the clusters, once; the networks' work is queued by now.
+        pool = ObjectPooling.from_assignment(assignment, accumulation_dtype(teacher_tokens))
+        student_objects = pool(student_tokens.unflatten(0, (2, -1)))
+        teacher_objects = pool(teacher_tokens)
         losses.update(self.object_loss(student_objects, teacher_objects, pool.per_image))
         losses.update(cluster_health(assignment))
         return losses
 
     @torch.no_grad()
-    def cluster(self, tokens: Tensor, data_samples: list) -> Assignment:
+    def cluster(self, tokens: Tensor, fields: TokenFields | list) -> Assignment:
         """Joint-view clustering of the teacher's (2, B, N, d) tokens."""
+        fields = TokenFields.of(fields).to(tokens.device)
         _, batch, num_tokens, _ = tokens.shape
         config = replace(
             self.clustering, position_weight=self.position_weight, depth_weight=self.depth_weight
         )
-        positions = _stack(data_samples, 'token_xy', tokens.device)
-        depths = has_depth = None
+        depth = has_depth = None
         if config.depth_weight:
-            depths = _stack(data_samples, 'token_depth', tokens.device)
-            has_depth = _stack(data_samples, 'token_has_depth', tokens.device)
-            self._tell_missing_depth(has_depth)
+            self._tell_missing_depth(fields.has_depth)
+            if fields.has_depth is not None:
+                depth, has_depth = fields.depth.flatten(1, 2), fields.has_depth.flatten(1, 2)
         first = draw_first_tokens(
-            _stack(data_samples, 'sample_seed', 'cpu'),
-            batch,
-            2 * num_tokens,
-            config.num_clusters,
-            tokens.device,
+            fields.seeds, batch, 2 * num_tokens, config.num_clusters, tokens.device
         )
         return cluster_joint_views(
             tokens.transpose(0, 1).flatten(1, 2),
-            positions.flatten(1, 2),
+            fields.xy.flatten(1, 2),
             first,
             config,
-            None if depths is None or has_depth is None else depths.flatten(1, 2),
-            None if has_depth is None else has_depth.flatten(1, 2),
+            depth,
+            has_depth,
         )
 
     def _tell_missing_depth(self, has_depth: Tensor | None) -> None:
@@ -148,27 +151,20 @@ class CrIBo(TeacherStudent):
     def object_loss(
         self, student_objects: Tensor, teacher_objects: Tensor, per_image: Tensor
     ) -> dict[str, Tensor]:
-        """Cross-view and cross-image terms; then this step's objects enter the memory.
+        """Cross-view and cross-image terms; this step's objects are staged for the memory.
 
         Args:
             student_objects: (2, n, d), gradient wanted.
             teacher_objects: (2, n, d).
-            per_image: (B,) objects of each image, of sum n.
+            per_image: (B,) objects of each image, of sum n, on the host.
         """
-        ranks = distributed.world_size()
+        device = teacher_objects.device
         student_head, teacher_head = self.student['head'], self.teacher['head']
         student = student_head.object_prototypes.logits(
             student_head(student_objects.flatten(0, 1)), self.student_temperature
         )
         with torch.no_grad():
-            everybody, sizes = distributed.gather_ragged(teacher_objects.transpose(0, 1))
-            everybody = everybody.transpose(0, 1)
-            offset = sum(sizes[: distributed.rank()])
-            neighbours = self.find_neighbours(teacher_objects, everybody, offset)
-            counts = [int(near.consistent.sum()) for near in neighbours]
-            global_counts = distributed.sum_over_ranks(
-                torch.tensor(counts, device=everybody.device)
-            )
+            everybody, sizes, images = self._of_all_ranks(teacher_objects, per_image)
             norm = teacher_head.object_prototypes.row_norms()
             teacher = teacher_head.object_prototypes.logits(
                 teacher_head(teacher_objects.flatten(0, 1)), self.teacher_temperature, norm
@@ -180,81 +176,92 @@ class CrIBo(TeacherStudent):
                     teacher,
                     shift,
                     global_objects=sum(sizes),
-                    ranks=ranks,
+                    ranks=len(sizes),
                     log_probability_sum=log_sum,
-                ),
-                self._cross_image_target(neighbours, norm, shift, global_counts.tolist(), ranks),
+                )
             ]
-        loss, terms = sliced_cross_entropy(student, targets, slice_rows=self.slice_rows)
-        self.object_center.update(teacher, log_sum=log_sum)
-        self.queue.push(*everybody, distributed.gather_ragged(per_image)[0])
+            consistent = torch.zeros(2, device=device)
+            if self.epoch >= self.cross_image_from_epoch:
+                offset = sum(sizes[: distributed.rank()])
+                neighbours = self.find_neighbours(teacher_objects, everybody, offset)
+                consistent = distributed.sum_over_ranks(neighbours.consistent.sum(1))
+                targets.append(self._cross_image_target(neighbours, norm, shift, consistent))
+        slice_rows = self.rows_at_a_time(teacher_objects)
+        loss, terms = sliced_cross_entropy(student, targets, slice_rows=slice_rows)
+        self.object_center.observe(teacher, global_rows=2 * sum(sizes), log_sum=log_sum)
+        self.queue.stage(everybody, images)
+        cross_image = terms[1] if len(targets) > 1 else torch.zeros_like(terms[0])
         # Both terms share one pass over the student's logits: the first carries the gradient.
         return dict(
             loss_cross_view=distributed.global_value(loss - loss.detach() + terms[0]),
-            loss_cross_image=distributed.global_value(terms[1]),
+            loss_cross_image=distributed.global_value(cross_image),
             objects_per_image=per_image.float().mean(),
-            cycle_share=global_counts.sum().float() / max(2 * sum(sizes), 1),
+            cycle_share=consistent.sum() / max(2 * sum(sizes), 1),
         )
 
-    def find_neighbours(
-        self, own: Tensor, everybody: Tensor, offset: int
-    ) -> tuple[Neighbours, Neighbours]:
-        """Cycle-consistent neighbours of both views' objects, before this batch is pushed.
+    @staticmethod
+    def _of_all_ranks(objects: Tensor, per_image: Tensor) -> tuple[Tensor, list[int], Tensor]:
+        """(2, n_all, d) objects in rank order, n of each rank, and objects of each image."""
+        if distributed.world_size() == 1:
+            return objects, [objects.shape[1]], per_image
+        batches = distributed.sizes_of_ranks(len(per_image), objects.device)
+        counts = distributed.gather_ragged(send(per_image, objects.device), batches).cpu()
+        sizes = [int(own.sum()) for own in counts.split(batches)]
+        everybody = distributed.gather_ragged(objects.transpose(0, 1), sizes).transpose(0, 1)
+        return everybody, sizes, counts
 
-        Before ``cross_image_from_epoch`` nothing is searched and nothing is consistent.
+    def find_neighbours(self, own: Tensor, everybody: Tensor, offset: int) -> Neighbours:
+        """Cycle-consistent neighbours of both views' objects, (2, n), before this batch is pushed.
+
+        Args:
+            own: (2, n, d) this rank's objects.
+            everybody: (2, n_all, d) those of all ranks.
+            offset: Index of this rank's first object among all.
         """
-        if self.epoch < self.cross_image_from_epoch:
-            nothing = Neighbours(
-                torch.zeros(own.shape[1], dtype=torch.int64, device=own.device),
-                torch.zeros(own.shape[1], dtype=torch.bool, device=own.device),
-            )
-            return nothing, nothing
-        return tuple(
+        found = [
             cycle_consistent_neighbours(
-                own[view], everybody[1 - view], self.queue, view=view, offset=offset
+                own[view],
+                everybody[1 - view],
+                self.queue,
+                view=view,
+                offset=offset,
+                memory=self.memory,
             )
             for view in (0, 1)
-        )
+        ]
+        return Neighbours(*(torch.stack(both) for both in zip(*found, strict=True)))
 
     def _cross_image_target(
-        self,
-        neighbours: tuple[Neighbours, Neighbours],
-        norm: Tensor,
-        shift: Tensor,
-        global_counts: list[int],
-        ranks: int,
+        self, neighbours: Neighbours, norm: Tensor, shift: Tensor, global_counts: Tensor
     ) -> Target:
-        # Only the neighbours that teach are read and projected, by today's teacher head.
-        found = [
-            self.queue.take(view, near.positions[near.consistent])
-            for view, near in enumerate(neighbours)
-        ]
+        """Only the neighbours that teach are read and projected, by today's teacher head."""
+        consistent = neighbours.consistent.cpu()  # the step's second wait
+        positions = neighbours.positions.flatten()
+        rows = send(consistent.flatten().nonzero().squeeze(1), positions.device)
+        first = int(consistent[0].sum())
+        taken = positions.index_select(0, rows)
+        found = torch.cat([self.queue.take(0, taken[:first]), self.queue.take(1, taken[first:])])
         if self.cross_image_divisor == 'first_view':
-            global_counts = [global_counts[0]] * 2
+            global_counts = global_counts[:1].expand(2)
         head = self.teacher['head']
         teacher = head.object_prototypes.logits(
-            head(torch.cat(found).to(norm.dtype)), self.teacher_temperature, norm
+            head(found.to(norm.dtype)), self.teacher_temperature, norm
         )
         return cross_image_target(
             teacher,
             shift,
-            consistent_view1=neighbours[0].consistent,
-            consistent_view2=neighbours[1].consistent,
-            global_counts=tuple(global_counts),
-            ranks=ranks,
+            consistent_view1=consistent[0],
+            consistent_view2=consistent[1],
+            global_counts=global_counts,
+            ranks=distributed.world_size(),
         )
-
-
-def _stack(samples: list, field: str, device: torch.device | str) -> Tensor | None:
-    """(B, ...) one field of all samples, or None where the pipeline did not give it."""
-    if not all(field in sample for sample in samples):
-        return None
-    values = [torch.as_tensor(sample.get(field)) for sample in samples]
-    return torch.stack(values).to(device, non_blocking=True)
 
 
 def cluster_health(assignment: Assignment) -> dict[str, Tensor]:
     """Spread of cluster sizes: standard deviation over mean of the tokens of non-empty clusters."""
     sizes = assignment.counts.sum(1).float()
-    sizes = sizes[sizes > 0]
-    return dict(cluster_size_spread=sizes.std(correction=0) / sizes.mean())
+    filled = sizes > 0
+    count = filled.sum()
+    mean = sizes.sum() / count
+    variance = torch.where(filled, sizes - mean, 0.0).square().sum() / count
+    return dict(cluster_size_spread=variance.sqrt() / mean)

@@ -17,8 +17,11 @@ from s3pt_mm.method import distributed
 from s3pt_mm.method.algorithms.pretrained import load_backbone
 from s3pt_mm.method.backbone import REFERENCE as REFERENCE_BACKBONE
 from s3pt_mm.method.heads import ProjectionHead
+from s3pt_mm.method.host import read
 from s3pt_mm.method.losses import Center, image_target, sliced_cross_entropy
 from s3pt_mm.method.losses.prototype_logits import accumulate_log_probability
+from s3pt_mm.method.memory import ObjectQueue
+from s3pt_mm.method.row_limits import row_limit
 
 
 class TeacherStudent(BaseSelfSupervisor):
@@ -29,7 +32,9 @@ class TeacherStudent(BaseSelfSupervisor):
     ``init_cfg=dict(type='Pretrained', checkpoint=..., prefix='teacher.backbone.')``.
 
     The teacher stays in eval mode whatever :meth:`train` is told (its copied ViT has drop path) and
-    has no gradient. :meth:`update_teacher` is called by a hook after the optimiser's step.
+    has no gradient. A loss computes and returns; what it saw waits until a hook calls
+    :meth:`update_teacher` after the optimiser's step, which moves the teacher, the centres and the
+    memory together, or :meth:`forget_step` where the step was not taken.
 
     Args:
         backbone: mmpretrain ViT with ``out_type='raw'``: (n, 1 + N, d), class token first.
@@ -39,7 +44,10 @@ class TeacherStudent(BaseSelfSupervisor):
         center_momentum: Of the running centres.
         student_temperature: tau of the student.
         teacher_temperature: tau of the teacher until a schedule moves it (DINO's warm-up value).
-        slice_rows: Rows whose (rows, P) logits exist at a time; changes memory, not results.
+        memory: What the large temporaries may take at a time: 'auto' (a sixteenth of an
+            accelerator's memory; on a CPU what its cache likes) or gigabytes
+            (:func:`~s3pt_mm.method.row_limits.row_limit`). Changes memory and speed, not results.
+        slice_rows: Rows whose (rows, P) logits exist at a time, in place of ``memory``.
         freeze_patch_embed: Keep the ViT's patch filters as they were initialised, as MoCo v3
             does (arXiv 2104.02057). Choice of this package for short runs: Adam moves all weights
             of a filter together, and brightness soon drowns the position embedding.
@@ -65,14 +73,15 @@ class TeacherStudent(BaseSelfSupervisor):
         center_momentum: float = 0.9,
         student_temperature: float = 0.1,
         teacher_temperature: float = 0.04,
-        slice_rows: int = 96,
+        memory: str | float = 'auto',
+        slice_rows: int | None = None,
         freeze_patch_embed: bool = False,
         fidelity: str = 'package',
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         # BaseSelfSupervisor would register backbone and head at top level, beside the student's.
-        data_preprocessor = data_preprocessor or dict(type='SelfSupDataPreprocessor')
+        data_preprocessor = data_preprocessor or dict(type='ViewsPreprocessor')
         if isinstance(data_preprocessor, dict):
             data_preprocessor = MODELS.build(data_preprocessor)
         BaseModel.__init__(self, init_cfg=init_cfg, data_preprocessor=data_preprocessor)
@@ -84,6 +93,7 @@ class TeacherStudent(BaseSelfSupervisor):
         head = dict(head)
         head.setdefault('type', ProjectionHead)
         head.setdefault('in_channels', encoder.embed_dims)
+        head.setdefault('memory', memory)
         self.student = ModuleDict(dict(backbone=encoder, head=MODELS.build(head)))
         if freeze_patch_embed:
             encoder.patch_embed.requires_grad_(False)
@@ -92,7 +102,7 @@ class TeacherStudent(BaseSelfSupervisor):
         self.image_center = self._build_center(center_space, center_momentum)
         self.student_temperature = student_temperature
         self.teacher_temperature = teacher_temperature
-        self.slice_rows = slice_rows
+        self.memory, self.slice_rows = memory, slice_rows
         self.epoch = 0
         self.train()
 
@@ -132,11 +142,41 @@ class TeacherStudent(BaseSelfSupervisor):
         """(student, teacher) parameters in the same order: who is followed by whom."""
         yield from zip(self.student.parameters(), self.teacher.parameters(), strict=True)
 
+    def state_modules(self) -> Iterator[Center | ObjectQueue]:
+        """Centres and memory: what moves after the optimiser's step, as the teacher does."""
+        yield from (m for m in self.children() if isinstance(m, (Center, ObjectQueue)))
+
     @torch.no_grad()
     def update_teacher(self, momentum: float) -> None:
-        """``teacher <- momentum * teacher + (1 - momentum) * student``, in place, all at once."""
+        """After an optimiser's step: the centres, the memory and the teacher move.
+
+        ``teacher <- momentum * teacher + (1 - momentum) * student``, in place, all at once.
+        """
+        for module in self.state_modules():  # first: a centre of logits reads the teacher's weights
+            module.commit()
         students, teachers = zip(*self.pairs(), strict=True)
         torch._foreach_lerp_(list(teachers), list(students), 1 - momentum)
+
+    def forget_step(self) -> None:
+        """In place of :meth:`update_teacher` where the optimiser's step was not taken."""
+        for module in self.state_modules():
+            module.forget()
+
+    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Total loss, and what is logged as numbers on the host, read at once.
+
+        Hooks read each logged value every step; from the device each would be a wait of its own.
+        """
+        total, logged = super().parse_losses(losses)
+        return total, read(logged)
+
+    def rows_at_a_time(self, rows: Tensor) -> int:
+        """Rows of one slice of the cross-entropy."""
+        if self.slice_rows is not None:
+            return self.slice_rows
+        prototypes = self.image_center.value.numel()
+        # float32 logits, gradient and probabilities, and half-precision copies of two of them.
+        return row_limit(self.memory, rows.device, on_cpu=96, bytes_per_row=16 * prototypes)
 
     def encode(self, network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
         """(n, 3, H, W) -> class tokens (n, d) and patch tokens (n, N, d) after the final norm."""
@@ -151,7 +191,7 @@ class TeacherStudent(BaseSelfSupervisor):
     def image_loss(
         self, student_classes: Tensor, teacher_classes: Tensor, num_crops: int
     ) -> dict[str, Tensor]:
-        """Image-level term, centre update and what the teacher's outputs look like.
+        """Image-level term, what moves its centre, and what the teacher's outputs look like.
 
         Args:
             student_classes: (num_crops * B, d) class tokens, crop-major, gradient wanted.
@@ -171,18 +211,18 @@ class TeacherStudent(BaseSelfSupervisor):
             log_p = torch.log_softmax(
                 logits - self.image_center.shift(self.teacher_temperature), dim=1
             )
-            batch = torch.tensor(len(log_p) / 2, device=log_p.device)
+            images = sum(distributed.sizes_of_ranks(len(log_p) // 2, log_p.device))
             target = image_target(
                 log_p.exp(),
                 num_crops=num_crops,
-                global_batch=int(distributed.sum_over_ranks(batch)),
+                global_batch=images,
                 ranks=distributed.world_size(),
             )
             log_sum = self.image_center.new_log_sum()
             if log_sum is not None:
                 accumulate_log_probability(log_sum, logits)
-            self.image_center.update(teacher, log_sum=log_sum)
-        loss = sliced_cross_entropy(student, [target], slice_rows=self.slice_rows).loss
+            self.image_center.observe(teacher, global_rows=2 * images, log_sum=log_sum)
+        loss = sliced_cross_entropy(student, [target], slice_rows=self.rows_at_a_time(log_p)).loss
         return dict(loss_image=distributed.global_value(loss), **teacher_health(log_p))
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from s3pt_mm.method.clustering.joint_view import Assignment
+from s3pt_mm.method.host import send
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class ObjectPooling:
     Attributes:
         weights: (2, B, K, N) pooling weights, each valid row of sum 1.
         index: (n,) flat (image * K + cluster) index of the n valid clusters.
-        per_image: (B,) how many of them belong to each image.
+        per_image: (B,) how many of them belong to each image, on the host.
     """
 
     weights: Tensor
@@ -28,10 +29,14 @@ class ObjectPooling:
     def from_assignment(
         cls, assignment: Assignment, dtype: torch.dtype = torch.float32
     ) -> ObjectPooling:
-        """Pool the valid clusters; ``dtype`` is that of the weights, float64 for float64 tokens."""
-        valid = assignment.valid
+        """Pool the valid clusters; ``dtype`` is that of the weights, float64 for float64 tokens.
+
+        The host reads here which clusters are valid, and waits for the device to know.
+        """
         weights = assignment.weights(dtype).transpose(2, 3).contiguous()
-        return cls(weights, valid.flatten().nonzero().squeeze(1), valid.sum(1))
+        valid = assignment.valid.cpu()
+        index = valid.flatten().nonzero().squeeze(1)
+        return cls(weights, send(index, weights.device), valid.sum(1))
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """Mean token of each object: (2, B, N, d) un-normalised tokens -> (2, n, d) float32.
@@ -50,8 +55,8 @@ def draw_first_tokens(
     """(B, K) distinct token indices per image, uniform without replacement.
 
     Args:
-        seeds: (B,) int64, one key per image (from (seed, epoch, index)), so that the draw depends
-            neither on rank nor on batch; None draws from torch's global generator.
+        seeds: (B,) int64 on the host, one key per image (from (seed, epoch, index)), so that the
+            draw depends neither on rank nor on batch; None draws from torch's global generator.
         batch: B.
         num_tokens: 2N.
         num_clusters: K, at most 2N.
@@ -63,4 +68,4 @@ def draw_first_tokens(
         if seeds is not None:
             generator = torch.Generator().manual_seed(int(seeds[image]))
         rows.append(torch.randperm(num_tokens, generator=generator)[:num_clusters])
-    return torch.stack(rows).to(device, non_blocking=True)
+    return send(torch.stack(rows), device)

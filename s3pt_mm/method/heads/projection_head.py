@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from s3pt_mm.method.heads.prototypes import Prototypes
+from s3pt_mm.method.row_limits import padding, row_limit
 
 
 class BatchStatNorm(nn.Module):
@@ -55,10 +56,11 @@ class ProjectionHead(BaseModule):
         batch_norm: Normalise hidden layers by batch statistics (DINO's ``use_bn``; helps small
             models and short runs, off in the supplement's settings).
         init: 'trunc_normal' (std 0.02, DINO) or 'xavier' (choice of this package for short runs).
-        rows_at_a_time: Rows whose hidden layers exist at a time; more rows than this go in pieces
-            that the backward pass computes again, so that memory does not grow with the number of
-            objects. Changes memory, not results. Not with ``batch_norm``, whose rows depend on
-            each other.
+        memory: 'auto' or gigabytes (:func:`~s3pt_mm.method.row_limits.row_limit`): more rows than
+            fit go in pieces that the backward pass computes again, so that memory does not grow
+            with the number of objects. Changes memory, not results. Not with ``batch_norm``, whose
+            rows depend on each other.
+        rows_at_a_time: Rows of a piece, in place of ``memory``.
 
     Raises:
         ValueError: For another ``init`` or ``num_layers`` below 1.
@@ -77,15 +79,18 @@ class ProjectionHead(BaseModule):
         with_objects: bool = True,
         batch_norm: bool = False,
         init: str = 'trunc_normal',
-        rows_at_a_time: int = 256,
+        memory: str | float = 'auto',
+        rows_at_a_time: int | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         if num_layers < 1:
             raise ValueError(f'num_layers must be at least 1, got {num_layers}')
-        if rows_at_a_time < 1:
+        if rows_at_a_time is not None and rows_at_a_time < 1:
             raise ValueError(f'rows_at_a_time must be at least 1, got {rows_at_a_time}')
-        self.rows_at_a_time = None if batch_norm else rows_at_a_time
+        self.memory, self.rows_at_a_time, self.batch_norm = memory, rows_at_a_time, batch_norm
+        # Of a row: two numbers of every hidden unit (before and after GELU) and their gradients.
+        self.bytes_per_row = 16 * hidden_channels * max(num_layers - 1, 1)
         if init not in ('trunc_normal', 'xavier'):
             raise ValueError(f"init must be 'trunc_normal' or 'xavier', got {init!r}")
         widths = [in_channels, *[hidden_channels] * (num_layers - 1), bottleneck_channels]
@@ -115,10 +120,24 @@ class ProjectionHead(BaseModule):
 
     def forward(self, rows: Tensor) -> Tensor:
         """(n, d) class tokens or object vectors -> (n, D) unit-norm bottleneck vectors, float32."""
-        if self.rows_at_a_time is None or len(rows) <= self.rows_at_a_time:
+        if self.batch_norm:
             return self._project(rows)
-        pieces = rows.split(self.rows_at_a_time)
-        return torch.cat([checkpoint(self._project, p, use_reentrant=False) for p in pieces])
+        count, limit = len(rows), self.rows_at_a_time
+        if limit is None:
+            limit = row_limit(
+                self.memory, rows.device, on_cpu=256, bytes_per_row=self.bytes_per_row
+            )
+        extra = padding(count, rows.device)
+        if extra:
+            rows = F.pad(rows, (0, 0, 0, extra))
+        if len(rows) <= limit:
+            features = self._project(rows)
+        else:
+            pieces = rows.split(limit)
+            features = torch.cat(
+                [checkpoint(self._project, piece, use_reentrant=False) for piece in pieces]
+            )
+        return features[:count] if extra else features
 
     def _project(self, rows: Tensor) -> Tensor:
         hidden = self.mlp(rows)

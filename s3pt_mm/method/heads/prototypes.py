@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from s3pt_mm.method.distributed import world_size
 from s3pt_mm.method.losses.prototype_logits import PrototypeLogits, row_norms
 from s3pt_mm.method.losses.vmf import vmf_log_normalizer
 
@@ -68,10 +69,13 @@ class Prototypes(nn.Module):
         """Factored logits of unit-norm ``features`` (n, D); ``norm`` re-uses :meth:`row_norms`.
 
         A frozen layer (``frozen = True``: the first epochs) gives constants, so that neither its
-        products nor its normalisation are differentiated.
+        products nor its normalisation are differentiated. DDP, which waits for every parameter's
+        gradient, gets zeros; ``LastLayerFreezeHook`` takes them away before the optimiser's step.
         """
         weight, gain = self.weight_v, self.weight_g
         if self.frozen:
+            if world_size() > 1:
+                features = _ZeroGradients.apply(features, weight, gain)
             weight, gain = weight.detach(), gain.detach()
         norm = self.row_norms() if norm is None else norm
         return PrototypeLogits(features, weight, temperature, self.bias(temperature), gain, norm)
@@ -80,3 +84,20 @@ class Prototypes(nn.Module):
         """Settings, for printing."""
         size = f'{self.num_prototypes}, {self.dimension}'
         return f'{size}, kind={self.kind!r}, unit_norm={self.unit_norm}'
+
+
+class _ZeroGradients(torch.autograd.Function):
+    """``features`` unchanged; the parameters get gradients of zeros, without any product."""
+
+    @staticmethod
+    def forward(ctx, features, *parameters):  # noqa: ANN001, ANN205
+        ctx.save_for_backward(*parameters)
+        return features.view_as(features)
+
+    @staticmethod
+    def backward(ctx, gradient):  # noqa: ANN001, ANN205
+        zeros = [
+            torch.zeros_like(parameter) if wanted else None
+            for parameter, wanted in zip(ctx.saved_tensors, ctx.needs_input_grad[1:], strict=True)
+        ]
+        return gradient, *zeros

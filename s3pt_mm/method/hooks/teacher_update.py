@@ -1,4 +1,4 @@
-"""The teacher follows the student after each optimiser step."""
+"""The teacher, the centres and the memory follow after each optimiser step."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
+from torch.optim import Optimizer
 
 from s3pt_mm.method.hooks.method_schedule import unwrap
 
@@ -16,8 +17,10 @@ class TeacherUpdateHook(Hook):
     """Exponential moving average with a momentum that rises on a cosine, every iteration.
 
     ``m(t) = end - (end - start) * (1 + cos(pi t / T)) / 2``, T the run's length (DINO: 0.996 -> 1).
-    ``m`` is the teacher's share, not 1 - m as in mmpretrain's ``CosineEMA``. With gradient
-    accumulation the teacher moves only when the optimiser did.
+    ``m`` is the teacher's share, not 1 - m as in mmpretrain's ``CosineEMA``. Centres and memory
+    move here too. With gradient accumulation all move once a step; where the optimiser's step was
+    not taken (the loss scaler found infinite gradients, or ``DivergenceHook`` refused) nothing
+    moves.
 
     Args:
         start: Momentum at iteration 0.
@@ -38,6 +41,19 @@ class TeacherUpdateHook(Hook):
         cosine = (1 + math.cos(math.pi * iteration / iterations)) / 2
         return self.end - (self.end - self.start) * cosine
 
+    def before_train(self, runner: Runner) -> None:
+        """Listens to the optimiser's steps."""
+        self._stepped, self._overflow = False, None
+        self._handle = runner.optim_wrapper.optimizer.register_step_pre_hook(self._note)
+
+    def after_train(self, runner: Runner) -> None:
+        """Leaves the optimiser."""
+        self._handle.remove()
+
+    def _note(self, optimizer: Optimizer, *_: object) -> None:
+        # A loss scaler calls a fused optimiser in any case and leaves the decision to its kernel.
+        self._stepped, self._overflow = True, getattr(optimizer, 'found_inf', None)
+
     def after_train_iter(
         self,
         runner: Runner,
@@ -48,5 +64,12 @@ class TeacherUpdateHook(Hook):
         """See the class."""
         momentum = self.momentum(runner.iter, runner.max_iters)
         runner.message_hub.update_scalar('train/teacher_momentum', momentum)
-        if runner.optim_wrapper.should_update():
-            unwrap(runner.model).update_teacher(momentum)
+        if not runner.optim_wrapper.should_update():
+            return
+        taken = self._stepped and not (self._overflow is not None and bool(self._overflow))
+        self._stepped, self._overflow = False, None
+        model = unwrap(runner.model)
+        if taken:
+            model.update_teacher(momentum)
+        else:
+            model.forget_step()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
-from s3pt_mm.method.distributed import logaddexp_over_ranks, sum_over_ranks
+from s3pt_mm.method.distributed import start_logaddexp, start_sum
 from s3pt_mm.method.losses.prototype_logits import PrototypeLogits, log_probability_sum
 
 
@@ -19,7 +22,9 @@ class Center(nn.Module):
       package): teacher = softmax(l - c), l with temperature and vMF term, and
       ``c <- m c + (1 - m) log mean softmax(l)``.
 
-    Means run over the rows of all ranks. Without a row on any rank the centre stays.
+    Means run over the rows of all ranks and, with gradient accumulation, of all micro-batches of a
+    step. The centre moves with the optimiser: :meth:`observe` in the loss, :meth:`commit` after
+    the step, or :meth:`forget` where the step was not taken.
 
     Args:
         num_prototypes: P.
@@ -39,38 +44,71 @@ class Center(nn.Module):
         self.space = space
         self.momentum = momentum
         self.register_buffer('value', torch.zeros(num_prototypes))
+        # (rows of all ranks, what waits for their sum) of each micro-batch since the last step
+        self._observed: list[tuple[int, Callable[[], Tensor]]] = []
 
     def shift(self, temperature: float) -> Tensor:
         """(P,) what to subtract from logits that carry the temperature already."""
         return self.value / temperature if self.space == 'logit' else self.value
 
     def new_log_sum(self) -> Tensor | None:
-        """(P,) of -inf for a loss to fill as a by-product; None where :meth:`update` needs none."""
+        """(P,) of -inf for a loss to fill as a by-product; None where nobody needs it."""
         if self.space == 'logit':
             return None
         return torch.full_like(self.value, -torch.inf)
 
     @torch.no_grad()
-    def update(
-        self, logits: PrototypeLogits, *, log_sum: Tensor | None = None, slice_rows: int = 64
+    def observe(
+        self,
+        logits: PrototypeLogits,
+        *,
+        global_rows: int | None = None,
+        log_sum: Tensor | None = None,
+        slice_rows: int = 64,
     ) -> None:
-        """Move the centre towards this step's rows; a collective: every rank calls it once.
+        """Take in this (micro-)batch's rows; :meth:`commit` moves the centre.
+
+        A collective that does not wait: every rank calls it once, and the ranks' sums are under
+        way while the step goes on.
 
         Args:
             logits: This rank's teacher rows, without the centre.
+            global_rows: Rows over all ranks; None with one rank.
             log_sum: (P,) :func:`log_probability_sum` of them where somebody has formed it already;
                 only a centre in probability space looks at it.
             slice_rows: Rows whose logits exist at a time.
         """
-        rows = logits.features
-        count = sum_over_ranks(rows.new_full((), len(rows)).double())
+        count = len(logits.features) if global_rows is None else global_rows
+        if count == 0:
+            return
         if self.space == 'logit':
-            # Logits are linear in the features: the mean logit is the mean feature's.
-            mean_row = sum_over_ranks(rows.sum(0).double()) / count.clamp_min(1)
-            mean = logits.products(mean_row)
+            # Logits are linear in the features: the sum of logits is that of the summed features.
+            features = start_sum(logits.features.sum(0).double())
+
+            def finish() -> Tensor:
+                return logits.products(features() / count)
         else:
             if log_sum is None:
                 log_sum = log_probability_sum(logits, slice_rows=slice_rows)
-            mean = logaddexp_over_ranks(log_sum) - torch.log(count.clamp_min(1))
-        moved = self.momentum * self.value + (1 - self.momentum) * mean.to(self.value.dtype)
-        self.value.copy_(torch.where(count > 0, moved, self.value))
+            finish = start_logaddexp(log_sum)
+        self._observed.append((count, finish))
+
+    @torch.no_grad()
+    def commit(self) -> None:
+        """Move the centre towards all rows observed since the last step; without a row it stays."""
+        observed, self._observed = self._observed, []
+        if not observed:
+            return
+        total = sum(count for count, _ in observed)
+        if self.space == 'logit':
+            mean = sum(finish() * (count / total) for count, finish in observed)
+        else:
+            mean = observed[0][1]()
+            for _, finish in observed[1:]:
+                mean = torch.logaddexp(mean, finish())
+            mean = mean - math.log(total)
+        self.value.lerp_(mean.to(self.value.dtype), 1 - self.momentum)
+
+    def forget(self) -> None:
+        """Drop what was observed: the step was not taken."""
+        self._observed = []

@@ -33,12 +33,12 @@ def image_target(teacher: Tensor, *, num_crops: int, global_batch: int, ranks: i
             'need two global views and at least 2 crops, '
             f'got {rows} teacher rows, {num_crops} crops'
         )
-    batch, device = rows // 2, teacher.device
+    batch = rows // 2
     crop, view = torch.meshgrid(torch.arange(num_crops), torch.arange(2), indexing='ij')
-    pairs = torch.stack([crop, view], dim=-1)[crop != view].to(device)
-    image = torch.arange(batch, device=device)
+    pairs = torch.stack([crop, view], dim=-1)[crop != view]
+    image = torch.arange(batch)
     student_rows = (pairs[:, :1] * batch + image).flatten()
     teacher_rows = (pairs[:, 1:] * batch + image).flatten()
     weight = ranks / (len(pairs) * max(global_batch, 1))
-    coefficients = torch.full((len(student_rows),), weight, device=device, dtype=teacher.dtype)
+    coefficients = teacher.new_full((len(student_rows),), weight)
     return Target(teacher, student_rows, coefficients, teacher_rows)

@@ -35,8 +35,12 @@ def cross_view_target(
     """
     features = teacher.features
     other_view = replace(teacher, features=features.roll(len(features) // 2, dims=0))
-    rows = torch.arange(len(features), device=features.device)
-    coefficients = _constant(rows, ranks / (2 * max(global_objects, 1)), teacher)
+    rows = torch.arange(len(features))
+    coefficients = features.new_full(
+        (len(features),),
+        ranks / (2 * max(global_objects, 1)),
+        dtype=accumulation_dtype(features),
+    )
     return Target(
         other_view,
         rows,
@@ -52,7 +56,7 @@ def cross_image_target(
     *,
     consistent_view1: Tensor,
     consistent_view2: Tensor,
-    global_counts: tuple[float, float],
+    global_counts: Tensor,
     ranks: int = 1,
 ) -> Target:
     """The neighbour (view a) of a cycle-consistent object teaches the student's object of view b.
@@ -63,25 +67,18 @@ def cross_image_target(
     Args:
         teacher: Rows of the neighbours of view 1's consistent objects, then of view 2's.
         center: (P,) shift of the teacher's logits; neighbours never move it.
-        consistent_view1: (n,) bool.
-        consistent_view2: (n,) bool.
-        global_counts: Numbers of consistent objects of view 1 and view 2 over all ranks.
+        consistent_view1: (n,) bool, on the host.
+        consistent_view2: (n,) bool, on the host.
+        global_counts: (2,) numbers of consistent objects of view 1 and view 2 over all ranks, on
+            the teacher's device.
         ranks: World size.
     """
     objects = len(consistent_view1)
     first = consistent_view1.nonzero().squeeze(1) + objects  # teach view 2's rows
     second = consistent_view2.nonzero().squeeze(1)  # teach view 1's rows
+    dtype = accumulation_dtype(teacher.features)
+    weights = ranks / (2 * global_counts.to(dtype).clamp_min(1))
     coefficients = torch.cat(
-        [
-            _constant(rows, ranks / (2 * max(count, 1)), teacher)
-            for rows, count in zip((first, second), global_counts, strict=False)
-        ]
+        [weight.expand(len(rows)) for weight, rows in zip(weights, (first, second), strict=True)]
     )
     return Target(teacher, torch.cat([first, second]), coefficients, center=center)
-
-
-def _constant(rows: Tensor, value: float, teacher: PrototypeLogits) -> Tensor:
-    """One coefficient a row, as precise as the loss: float64 for float64 features."""
-    return torch.full(
-        rows.shape, value, device=rows.device, dtype=accumulation_dtype(teacher.features)
-    )

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from s3pt_mm.method.host import send
 from s3pt_mm.method.losses.prototype_logits import (
     PrototypeLogits,
     SliceLogits,
@@ -32,9 +33,10 @@ class Target:
     Args:
         teacher: m teacher rows: logits in factored form without the centre or, where the rows are
             few, their (m, P) probabilities.
-        student_rows: (t,) int64, the student row of each pair.
-        coefficients: (t,) weight of each pair's cross-entropy in the loss.
-        teacher_rows: (t,) int64, the teacher row of each pair; None pairs row i with row i.
+        student_rows: (t,) int64, the student row of each pair, on the host.
+        coefficients: (t,) weight of each pair's cross-entropy in the loss, on the teacher's device.
+        teacher_rows: (t,) int64, the teacher row of each pair, on the host; None pairs row i with
+            row i.
         center: (P,) subtracted from factored logits, in their units; None is zero.
         log_probability_sum: (P,) of -inf that receives ``log sum_rows softmax(logits)``, what a
             centre in probability space needs: a by-product where the logits would otherwise be
@@ -270,22 +272,24 @@ class _Gradients:
 class _SlicePlan:
     """Which pairs of one target fall into each slice of student rows.
 
-    Borders are looked up once: a mask in every slice would cost a device synchronisation each.
+    Borders are looked up once, on the host: a mask in every slice would make it wait for each.
     """
 
     def __init__(self, target: Target, num_rows: int, slice_rows: int) -> None:
         self.target = target
         self.logits = SliceLogits(target.teacher) if target.factored else None
-        order = torch.argsort(target.student_rows, stable=True)
-        self.student_rows = target.student_rows[order]
-        self.teacher_rows = order if target.teacher_rows is None else target.teacher_rows[order]
-        self.coefficients = target.coefficients[order]
-        device = self.student_rows.device
-        self.aligned = len(self.student_rows) == num_rows and torch.equal(
-            self.student_rows, torch.arange(num_rows, device=device)
+        # Rows are known on the host; only what indexes tensors is sent, and nothing is waited for.
+        rows, order = target.student_rows.cpu().sort(stable=True)
+        taught = order if target.teacher_rows is None else target.teacher_rows.cpu()[order]
+        self.aligned = len(rows) == num_rows and torch.equal(rows, torch.arange(num_rows))
+        starts = torch.arange(0, num_rows + slice_rows, slice_rows)
+        self.borders = torch.searchsorted(rows, starts).tolist()
+        device = target.coefficients.device
+        self.student_rows, self.teacher_rows = send(rows, device), send(taught, device)
+        in_order = torch.equal(order, torch.arange(len(order)))
+        self.coefficients = (
+            target.coefficients if in_order else target.coefficients[send(order, device)]
         )
-        starts = torch.arange(0, num_rows + slice_rows, slice_rows, device=device)
-        self.borders = torch.searchsorted(self.student_rows, starts).tolist()
 
     def slice(self, piece: int, begin: int) -> tuple[Tensor, Tensor, Tensor] | None:
         """Student rows (t,) within the slice, their coefficients and teacher rows (t,)."""

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from s3pt_mm.method.memory.object_queue import ObjectQueue
+from s3pt_mm.method.row_limits import padding, row_limit
 
 # Queue rows widened and multiplied at a time, in blocks that one batched product takes: bounds
 # memory, does not change the result.
@@ -29,7 +30,13 @@ class Neighbours(NamedTuple):
 
 @torch.no_grad()
 def cycle_consistent_neighbours(
-    outgoing: Tensor, returning: Tensor, queue: ObjectQueue, *, view: int, offset: int = 0
+    outgoing: Tensor,
+    returning: Tensor,
+    queue: ObjectQueue,
+    *,
+    view: int,
+    offset: int = 0,
+    memory: str | float = 'auto',
 ) -> Neighbours:
     """Nearest queue object of each object, kept if the other view leads back (CrIBo, section 3.3).
 
@@ -43,6 +50,8 @@ def cycle_consistent_neighbours(
         queue: The memory, before this batch is pushed.
         view: a, 0 or 1.
         offset: Index in ``returning`` of this rank's first object.
+        memory: For similarities that exist at a time: 'auto' or gigabytes
+            (:func:`~s3pt_mm.method.row_limits.row_limit`).
 
     Returns:
         Positions and consistency; with an empty queue no object is consistent.
@@ -53,20 +62,29 @@ def cycle_consistent_neighbours(
             torch.zeros(len(outgoing), dtype=torch.bool, device=outgoing.device),
         )
     with torch.autocast(outgoing.device.type, enabled=False):
-        positions = _nearest_in_queue(outgoing, queue, view)
+        chunk = row_limit(
+            memory,
+            outgoing.device,
+            on_cpu=_BLOCK * _BLOCKS,
+            bytes_per_row=8 * (len(outgoing) + outgoing.shape[1]),
+        )
+        positions = _nearest_in_queue(outgoing, queue, view, chunk)
         back = F.normalize(queue.take(1 - view, positions).to(returning), dim=1)
         ends = (back @ F.normalize(returning, dim=1).T).argmax(dim=1)
     origin = torch.arange(len(outgoing), device=outgoing.device) + offset
     return Neighbours(positions, ends == origin)
 
 
-def _nearest_in_queue(objects: Tensor, queue: ObjectQueue, view: int) -> Tensor:
+def _nearest_in_queue(objects: Tensor, queue: ObjectQueue, view: int, chunk: int) -> Tensor:
     """(n,) ring position of the largest cosine, in chunks of the queue's rows."""
+    count, extra = len(objects), padding(len(objects), objects.device)
+    if extra:
+        objects = F.pad(objects, (0, 0, 0, extra))
     # The objects' own norms do not move a row's maximum.
     best = objects.new_full((len(objects),), -torch.inf)
     where = torch.zeros(len(objects), dtype=torch.int64, device=objects.device)
     # One buffer for all chunks: fresh pages cost more than widening the numbers.
-    wide = objects.new_empty(min(_BLOCK * _BLOCKS, len(queue)), objects.shape[1])
+    wide = objects.new_empty(min(chunk, len(queue)), objects.shape[1])
     for begin, end in queue.spans():
         for start in range(begin, end, len(wide)):
             stop = min(start + len(wide), end)
@@ -79,7 +97,7 @@ def _nearest_in_queue(objects: Tensor, queue: ObjectQueue, view: int) -> Tensor:
             better = value > best
             best = torch.where(better, value, best)
             where = torch.where(better, index + start, where)
-    return where
+    return where[:count]
 
 
 def _products(objects: Tensor, rows: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +16,10 @@ class ObjectQueue(nn.Module):
     The newest objects lie at ``head``; positions run from newest to oldest and wrap around. An
     image leaves when Q newer images are in. The queue starts empty: what is read is what was
     pushed (the reference starts from random vectors).
+
+    What the loss stages enters with the optimiser's step: :meth:`stage`, then :meth:`commit`, or
+    :meth:`forget` where the step was not taken. Counts and head stay on the host, whatever device
+    the module is moved to: no step waits to learn how full the queue is.
 
     Memory: ``2 * Q * K * d`` elements plus ``2 * Q * K`` float32 norms, in every checkpoint too: at
     S3PT's 2,500 images, 128 clusters and 384 channels 0.49 GB in float16, 0.98 GB in float32.
@@ -53,6 +59,15 @@ class ObjectQueue(nn.Module):
         self.register_buffer('inverse_norms', torch.zeros(2, capacity, dtype=self.working_dtype))
         self.register_buffer('counts', torch.zeros(num_images, dtype=torch.int64))
         self.register_buffer('head', torch.zeros((), dtype=torch.int64))
+        # (2, n, d) objects and (B,) counts of each micro-batch since the last step
+        self._staged: list[tuple[Tensor, Tensor]] = []
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ObjectQueue:
+        """Move and convert everything but the two counters."""
+        counters = self.counts, self.head
+        super()._apply(fn, recurse)
+        self._buffers.update(counts=counters[0], head=counters[1])
+        return self
 
     @property
     def capacity(self) -> int:
@@ -80,6 +95,21 @@ class ObjectQueue(nn.Module):
         """(n, d) vectors of one view (0 or 1) at ring ``positions`` (n,), at least float32."""
         return self.objects[view, positions].to(self.working_dtype)
 
+    def stage(self, objects: Tensor, per_image: Sequence[int] | Tensor) -> None:
+        """Keep a (micro-)batch's (2, n, d) objects, (B,) to an image, until :meth:`commit`."""
+        self._staged.append((objects.detach(), torch.as_tensor(per_image)))
+
+    def commit(self) -> None:
+        """Push what was staged since the last step, as one batch."""
+        staged, self._staged = self._staged, []
+        if staged:
+            objects, counts = zip(*staged, strict=True)
+            self.push(*torch.cat(objects, dim=1), torch.cat(counts))
+
+    def forget(self) -> None:
+        """Drop what was staged: the step was not taken."""
+        self._staged = []
+
     @torch.no_grad()
     def push(self, view1: Tensor, view2: Tensor, per_image: Tensor) -> None:
         """Insert a batch (of all ranks, in rank order); its first image is the newest.
@@ -87,8 +117,8 @@ class ObjectQueue(nn.Module):
         Args:
             view1: (n, d) objects of view 1, image by image.
             view2: (n, d) the same objects in view 2.
-            per_image: (B,) number of objects of each image, of sum n. Of a batch larger than
-                the queue the first Q images are kept.
+            per_image: (B,) number of objects of each image, of sum n, on the host. Of a batch
+                larger than the queue the first Q images are kept.
 
         Raises:
             ValueError: If counts do not match, or an image has more objects than there is room.
@@ -113,5 +143,6 @@ class ObjectQueue(nn.Module):
             norms = vectors.norm(dim=1).clamp_min(1e-12).reciprocal()
             for begin, part in ((head, slice(0, first)), (0, slice(first, kept))):
                 end = begin + len(vectors[part])
-                self.objects[view, begin:end] = vectors[part].to(self.objects.dtype)
-                self.inverse_norms[view, begin:end] = norms[part]
+                if begin < end:
+                    self.objects[view, begin:end] = vectors[part]
+                    self.inverse_norms[view, begin:end] = norms[part]

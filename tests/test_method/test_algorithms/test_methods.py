@@ -14,6 +14,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from s3pt_mm.method.algorithms import DINO, S3PT, CrIBo, TeacherStudent
+from s3pt_mm.method.algorithms.token_fields import TokenFields
 
 B, SIZE, PATCH = 3, 48, 16
 N = (SIZE // PATCH) ** 2
@@ -77,6 +78,7 @@ def test_only_the_student_gets_gradients(cls: type) -> None:
     model.epoch = 1
     for _ in range(2):  # the second step has neighbours
         total(run_loss(model, batch())).backward()
+        model.update_teacher(1.0)
     assert all(p.grad is None for p in model.teacher.parameters())
     missing = [name for name, p in model.student.named_parameters() if p.grad is None]
     assert not missing
@@ -110,6 +112,7 @@ def test_losses_stay_finite_where_there_is_little_to_learn_from(cls: type) -> No
     model.epoch = 1
     for data in (batch(), batch(depth=False), batch(images=1), batch()):
         losses = run_loss(model, data)
+        model.update_teacher(1.0)
         assert all(torch.isfinite(value).all() for value in losses.values())
     # All tokens identical: grey images and no position embedding.
     nn.init.zeros_(model.teacher['backbone'].pos_embed)
@@ -127,6 +130,7 @@ def test_a_batch_without_any_object(cls: type, monkeypatch: pytest.MonkeyPatch) 
     model = make(cls)
     model.epoch = 1
     total(run_loss(model, batch()))
+    model.update_teacher(1.0)
     held, center = len(model.queue), model.object_center.value.clone()
 
     def apart(tokens: Tensor, samples: list):  # noqa: ANN202
@@ -145,6 +149,7 @@ def test_a_batch_without_any_object(cls: type, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(model, 'cluster', apart)
     losses = run_loss(model, batch())
     total(losses).backward()
+    model.update_teacher(1.0)
     assert losses['loss_cross_view'] == losses['loss_cross_image'] == 0
     assert losses['objects_per_image'] == 0 and losses['cycle_share'] == 0
     assert len(model.queue) <= held and torch.equal(model.object_center.value, center)
@@ -223,3 +228,45 @@ def test_bf16_autocast_runs() -> None:
         losses = run_loss(model, batch())
     total(losses).backward()
     assert all(torch.isfinite(value).all() for value in losses.values())
+
+
+@pytest.mark.parametrize('cls', [DINO, CrIBo, S3PT])
+def test_a_loss_moves_nothing_until_the_step_is_taken(cls: type) -> None:
+    model = make(cls)
+    model.epoch = 1
+    before = copy.deepcopy(model.state_dict())
+    run_loss(model, batch())
+    model.forget_step()
+    model.update_teacher(1.0)  # nothing is left of the dropped step
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    run_loss(model, batch())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    model.update_teacher(1.0)
+    moved = {n for n, value in model.state_dict().items() if not torch.equal(value, before[n])}
+    state = {n for n in before if 'center' in n or (n.startswith('queue.') and cls is not DINO)}
+    assert moved == state
+
+
+@pytest.mark.parametrize(
+    ('field', 'transform'), [('token_xy', 'TokenGeometry'), ('sample_seed', 'SeedFromIndex')]
+)
+def test_a_missing_field_names_the_transform(field: str, transform: str) -> None:
+    model, data = make(S3PT), batch()
+    data['data_samples'][1].pop(field)
+    for preprocessor in (model.data_preprocessor, lambda data, _: data):
+        with pytest.raises(ValueError, match=f'no {field}: add .*{transform}'):
+            model(**preprocessor(data, True), mode='loss')
+
+
+def test_seeds_stay_on_the_host_and_depth_is_optional() -> None:
+    fields = TokenFields.of(batch(depth=False)['data_samples'])
+    moved = fields.to('meta')  # a device whose tensors hold nothing
+    assert moved.xy.device.type == 'meta' and moved.depth is moved.has_depth is None
+    assert moved.seeds.tolist() == [0, 1, 2] and TokenFields.of(moved) is moved
+
+
+def test_queue_counters_stay_on_the_host() -> None:
+    queue = make(S3PT).queue.to('meta')
+    assert queue.objects.device.type == 'meta'
+    assert {queue.counts.device.type, queue.head.device.type} == {'cpu'}
+    assert {'counts', 'head'} < set(queue.state_dict()) and queue.spans() == []

@@ -52,7 +52,8 @@ def test_cribo_losses(path: Path, slice_rows: int) -> None:
     target = centred_image_target(teacher, center.shift(tau), 2)
     student = factored(arrays['student_cls_logits'], student_tau)
     actual = dict(loss_cls=sliced_cross_entropy(student, [target], **options).loss)
-    center.update(teacher)
+    center.observe(teacher)
+    center.commit()
     actual['center_after'] = center.value[None]
 
     center = make_center(case['center_c_before'], momentum)
@@ -69,13 +70,14 @@ def test_cribo_losses(path: Path, slice_rows: int) -> None:
             shift,
             consistent_view1=masks[0],
             consistent_view2=masks[1],
-            global_counts=tuple(float(mask.sum()) for mask in masks),
+            global_counts=torch.stack([mask.sum() for mask in masks]),
         ),
     ]
     student = factored(arrays['student_centroid_logits'], student_tau)
     terms = sliced_cross_entropy(student, targets, **options).terms
     actual['loss_centroid'], actual['loss_neighbour'] = terms
-    center.update(teacher)
+    center.observe(teacher)
+    center.commit()
     actual['center_c_after'] = center.value[None]
 
     compare(actual, case)
@@ -93,7 +95,8 @@ def test_dino_multicrop(path: Path) -> None:
     student = factored(logits, float(case['student_temp']))
     loss = sliced_cross_entropy(student, [target], slice_rows=7).loss
     loss.backward()
-    center.update(teacher)
+    center.observe(teacher)
+    center.commit()
     actual = dict(
         loss=loss.detach(), student_logits_grad=logits.grad, center_after=center.value[None]
     )

@@ -196,7 +196,7 @@ def test_unequal_counts_of_the_two_directions_by_hand() -> None:
         torch.zeros(3),
         consistent_view1=torch.tensor([False, True, False]),
         consistent_view2=torch.tensor([True, False, True]),
-        global_counts=(1.0, 2.0),
+        global_counts=torch.tensor([1.0, 2.0]),
     )
     # View 1's neighbour teaches view 2's object 1 (row 4); view 2's teach rows 0 and 2 of view 1.
     first = -student_rows[4, 0]
@@ -224,7 +224,9 @@ def test_log_probability_sum_is_a_by_product_and_never_infinite() -> None:
 def test_center_moves_by_its_definition_and_stays_without_rows(space: str) -> None:
     center = Center(P, space=space, momentum=0.9)
     logits = PrototypeLogits(unit(11), torch.randn(P, D), 0.05, torch.randn(P))
-    center.update(logits, slice_rows=4)
+    center.observe(logits, slice_rows=4)
+    assert not center.value.any()  # it moves with the optimiser
+    center.commit()
     if space == 'logit':
         mean = (logits.features @ logits.weight.T).mean(0)
     else:
@@ -232,5 +234,6 @@ def test_center_moves_by_its_definition_and_stays_without_rows(space: str) -> No
     torch.testing.assert_close(center.value, 0.1 * mean, rtol=1e-4, atol=1e-5)
     before = center.value.clone()
     empty = PrototypeLogits(torch.zeros(0, D), logits.weight, 0.05, logits.bias)
-    center.update(empty)
+    center.observe(empty)
+    center.commit()
     assert torch.equal(center.value, before)

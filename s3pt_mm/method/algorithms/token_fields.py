@@ -1,0 +1,93 @@
+"""What the pipeline hands over beside the views, and how it gets to the device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from mmpretrain.models.utils import SelfSupDataPreprocessor
+from mmpretrain.registry import MODELS
+from torch import Tensor
+
+from s3pt_mm.method.host import send
+
+# What a user who sees a field missing has to add to the pipeline.
+_REMEDY = {
+    'token_xy': "dict(type='TokenGeometry', patch_size=...) after the views",
+    'sample_seed': "dict(type='SeedFromIndex') as its first step",
+}
+
+
+@dataclass(frozen=True)
+class TokenFields:
+    """The geometry of a batch's tokens, one tensor a field, and the seeds of its images.
+
+    Attributes:
+        xy: (B, 2, N, 2) float32 source-image positions, pixels.
+        seeds: (B,) int64, always on the host: the draws they key are made there.
+        depth: (B, 2, N) float32 metres, or None where the pipeline gives none.
+        has_depth: (B, 2, N) bool, with ``depth``.
+    """
+
+    xy: Tensor
+    seeds: Tensor
+    depth: Tensor | None = None
+    has_depth: Tensor | None = None
+
+    @classmethod
+    def of(cls, samples: list | TokenFields) -> TokenFields:
+        """Stack the fields of all samples; what is stacked already stays.
+
+        Raises:
+            ValueError: If a sample has no positions or no seed, naming the transform to add.
+        """
+        if isinstance(samples, TokenFields):
+            return samples
+        stacked = {name: _stack(samples, name) for name in _REMEDY}
+        for name, value in stacked.items():
+            if value is None:
+                raise ValueError(
+                    f'a data sample has no {name}: add {_REMEDY[name]} to the train pipeline'
+                )
+        depth, has_depth = (_stack(samples, name) for name in ('token_depth', 'token_has_depth'))
+        if depth is None or has_depth is None:
+            depth = has_depth = None
+        return cls(stacked['token_xy'], stacked['sample_seed'].cpu(), depth, has_depth)
+
+    def to(self, device: torch.device | str) -> TokenFields:
+        """The geometry on ``device``, without waiting for the copies; seeds stay."""
+        depth, has_depth = (
+            None if field is None else send(field, device) for field in (self.depth, self.has_depth)
+        )
+        return TokenFields(send(self.xy, device), self.seeds, depth, has_depth)
+
+
+@MODELS.register_module()
+class ViewsPreprocessor(SelfSupDataPreprocessor):
+    """Normalises views; token fields are stacked, so that a step copies six tensors, not 130.
+
+    No copy is waited for: ``pin_memory=True`` in the data loader lets the views travel while the
+    host goes on. Options are those of ``SelfSupDataPreprocessor``.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        kwargs.setdefault('non_blocking', True)
+        super().__init__(*args, **kwargs)
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """``dict(inputs=views, data_samples=samples)`` -> the same on the device.
+
+        The samples of a pipeline with token positions become one :class:`TokenFields`.
+        """
+        samples = data.get('data_samples')
+        views = super().forward(dict(inputs=data['inputs'], data_samples=None), training)['inputs']
+        if samples and 'token_xy' in samples[0]:
+            samples = TokenFields.of(samples).to(self.device)
+        return dict(inputs=views, data_samples=samples)
+
+
+def _stack(samples: list, field: str) -> Tensor | None:
+    """(B, ...) one field of all samples, or None where one of them lacks it."""
+    if not all(field in sample for sample in samples):
+        return None
+    return torch.stack([torch.as_tensor(sample.get(field)) for sample in samples])
