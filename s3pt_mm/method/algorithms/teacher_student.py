@@ -142,9 +142,9 @@ class TeacherStudent(BaseSelfSupervisor):
         """(student, teacher) parameters in the same order: who is followed by whom."""
         yield from zip(self.student.parameters(), self.teacher.parameters(), strict=True)
 
-    def state_modules(self) -> Iterator[Center | ObjectQueue]:
-        """Centres and memory: what moves after the optimiser's step, as the teacher does."""
-        yield from (m for m in self.children() if isinstance(m, (Center, ObjectQueue)))
+    def state_modules(self) -> dict[str, Center | ObjectQueue]:
+        """Centres and memory, by name: what moves after the optimiser's step, as the teacher."""
+        return {n: m for n, m in self.named_children() if isinstance(m, (Center, ObjectQueue))}
 
     @torch.no_grad()
     def update_teacher(self, momentum: float) -> None:
@@ -152,14 +152,16 @@ class TeacherStudent(BaseSelfSupervisor):
 
         ``teacher <- momentum * teacher + (1 - momentum) * student``, in place, all at once.
         """
-        for module in self.state_modules():  # first: a centre of logits reads the teacher's weights
+        for (
+            module
+        ) in self.state_modules().values():  # first: a centre of logits reads the teacher's weights
             module.commit()
         students, teachers = zip(*self.pairs(), strict=True)
         torch._foreach_lerp_(list(teachers), list(students), 1 - momentum)
 
     def forget_step(self) -> None:
         """In place of :meth:`update_teacher` where the optimiser's step was not taken."""
-        for module in self.state_modules():
+        for module in self.state_modules().values():
             module.forget()
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:

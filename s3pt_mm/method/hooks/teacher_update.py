@@ -73,3 +73,16 @@ class TeacherUpdateHook(Hook):
             model.update_teacher(momentum)
         else:
             model.forget_step()
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """A checkpoint in the middle of an accumulation holds what waits for the step."""
+        modules = unwrap(runner.model).state_modules()
+        pending = {name: found for name, m in modules.items() if (found := m.pending())}
+        if pending:
+            checkpoint['pending_step'] = pending
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Take it back when the run is resumed."""
+        modules = unwrap(runner.model).state_modules()
+        for name, found in checkpoint.get('pending_step', {}).items() if runner._resume else ():
+            modules[name].restore(found)

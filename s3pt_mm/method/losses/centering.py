@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from s3pt_mm.method.distributed import start_logaddexp, start_sum
+from s3pt_mm.method.host import send
 from s3pt_mm.method.losses.prototype_logits import PrototypeLogits, log_probability_sum
 
 
@@ -112,3 +114,12 @@ class Center(nn.Module):
     def forget(self) -> None:
         """Drop what was observed: the step was not taken."""
         self._observed = []
+
+    def pending(self) -> list[tuple[int, Tensor]]:
+        """What was observed since the last step: (rows, their sum), for a checkpoint between."""
+        return [(count, finish()) for count, finish in self._observed]
+
+    def restore(self, pending: list[tuple[int, Tensor]]) -> None:
+        """Take :meth:`pending` back."""
+        device = self.value.device
+        self._observed = [(count, partial(send, value, device)) for count, value in pending]

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from s3pt_mm.method.host import send
+
 _DTYPES = {name: getattr(torch, name) for name in ('float64', 'float32', 'float16', 'bfloat16')}
 
 
@@ -109,6 +111,14 @@ class ObjectQueue(nn.Module):
     def forget(self) -> None:
         """Drop what was staged: the step was not taken."""
         self._staged = []
+
+    def pending(self) -> list[tuple[Tensor, Tensor]]:
+        """What was staged since the last step, for a checkpoint between."""
+        return self._staged
+
+    def restore(self, pending: list[tuple[Tensor, Tensor]]) -> None:
+        """Take :meth:`pending` back."""
+        self._staged = [(send(objects, self.objects.device), counts) for objects, counts in pending]
 
     @torch.no_grad()
     def push(self, view1: Tensor, view2: Tensor, per_image: Tensor) -> None:
