@@ -109,7 +109,8 @@ class NuScenesImages(PretrainDataset):
             self._metainfo.setdefault(key, value)
         if self._prefix_of_file:
             meta = {key.lower(): value for key, value in infos['metainfo'].items()}
-            prefixes = DATA_PREFIXES.get(str(meta.get('dataset', 'nuscenes')).lower(), {})
+            dataset = '' if 'converter' in meta else str(meta.get('dataset', 'nuscenes')).lower()
+            prefixes = DATA_PREFIXES.get(dataset, {})
             self.data_prefix = {
                 name: osp.join(self.data_root, folder) for name, folder in prefixes.items()
             }

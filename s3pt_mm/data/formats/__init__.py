@@ -12,6 +12,10 @@ FORMATS: dict[str, tuple[str, str]] = {
     'kitti-raw': ('s3pt_mm.data.formats.kitti', 'KittiRaw'),
     'kitti-object': ('s3pt_mm.data.formats.kitti', 'KittiObject'),
     'pandaset': ('s3pt_mm.data.formats.pandaset', 'PandaSet'),
+    'argoverse2': ('s3pt_mm.data.formats.argoverse2', 'Argoverse2'),
+    'waymo': ('s3pt_mm.data.formats.waymo', 'Waymo'),
+    'rosbag': ('s3pt_mm.data.formats.rosbag', 'RosBag'),
+    'video': ('s3pt_mm.data.formats.video', 'Video'),
 }
 
 

@@ -18,6 +18,9 @@ from s3pt_mm.data.formats.base import CameraImage, LogFormat, Sample, Sweep
 from s3pt_mm.data.geometry import check_lens, fold_projection
 
 
+CONVERTER = 's3pt-data'  # in metainfo: paths start at the data set's root
+
+
 class InfoWriter:
     """Turns samples into entries of an info file whose ``data_root`` is ``out_dir``.
 
@@ -192,6 +195,6 @@ def write_infos(
         if infos:
             written[split] = out_dir / f'{name}_infos_{split}.pkl'
             write_info_file(
-                written[split], {'info_version': '1.1', 'dataset': name, 'split': split}, infos
+                written[split], dict(info_version='1.1', dataset=name, split=split, converter=CONVERTER), infos
             )
     return written
