@@ -17,6 +17,7 @@ COMMANDS = {
     'data': 'create_data',
     'domains': 'domain_generalisation',
     'knn': 'dense_knn',
+    'look-at-data': 'look_at_data',
     'sweep': 'sweep',
     'test': 'test',
     'toydrive': 'create_toydrive',

@@ -1,16 +1,9 @@
-"""Pictures of what pre-training would read: photos with the LiDAR projected into them.
-
-python tools/look_at_data.py data/mine/folder_infos_train.pkl
-"""
+"""``look_at_data`` of s3pt_mm/cli from a checkout, installed or not."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without installation too
-
-from s3pt_mm.hosts import compat  # noqa: E402
-
-compat.apply()
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from s3pt_mm.cli.look_at_data import main  # noqa: E402
 

@@ -92,7 +92,7 @@ class InfoWriter:
             points = np.asarray(sweep.points(), dtype=np.float32)[:, :4]
             if points.shape[1] == 3:
                 points = np.pad(points, ((0, 0), (0, 1)))
-            _write_whole(path, np.ascontiguousarray(points).tobytes())
+            write_bytes(path, np.ascontiguousarray(points).tobytes())
         return {'lidar_path': self._relative(path), 'num_pts_feats': 4}
 
     def _extract_image(self, sample: Sample, name: str, image: CameraImage) -> Path:
