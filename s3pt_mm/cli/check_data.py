@@ -253,6 +253,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (DataError, OSError) as error:
         print(f'error: {explain(error)}', file=sys.stderr)
         return 2
+    if hasattr(sys.stdout, 'reconfigure'):
+        sys.stdout.reconfigure(errors='backslashreplace')  # names that are not UTF-8
     for problem in report['problems'][:20]:
         print(f'{problem["kind"]}: {problem["file"]}: {problem["problem"]}')
     if len(report['problems']) > 20:

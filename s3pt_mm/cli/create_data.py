@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         lines = '\n'.join(f'  {name:13} {text}' for name, text in texts.items())
         print(f'usage: create_data.py COMMAND [options]\n{lines}', file=sys.stderr)
         return 0 if argv and argv[0] in ('-h', '--help') else 2
-    from s3pt_mm.common.errors import DataError, explain
+    from s3pt_mm.common.errors import ConfigError, DataError, explain
 
     name = argv[0]
     parser = argparse.ArgumentParser(prog=f'create_data.py {name}')
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         run = command.run
     try:
         run(parser.parse_args(argv[1:]))
-    except (DataError, OSError) as error:
+    except (ConfigError, DataError, OSError) as error:
         print(f'error: {explain(error)}', file=sys.stderr)
         return 1
     return 0

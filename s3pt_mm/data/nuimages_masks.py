@@ -33,7 +33,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from s3pt_mm.common.workers import usable_cpus
-from s3pt_mm.common.errors import DataError
+from s3pt_mm.common.errors import ConfigError, DataError
 from s3pt_mm.common.files import remove_leftovers, replacing, write_json
 from s3pt_mm.data.class_sets import NUIMAGES_25, NUIMAGES_RAW_IDS
 
@@ -111,7 +111,7 @@ def create_nuimages(
         DataError: A table or image is missing, a category is unknown, a mask does not fit.
     """
     if random_split is not None and not 0 < random_split < 1:
-        raise ValueError(f'random_split is {random_split}; it is a share between 0 and 1.')
+        raise ConfigError(f'--random-split {random_split}: give a share between 0 and 1, as 0.8')
     root = Path(root)
     out = Path(out_dir) if out_dir is not None else root
     items: dict[str, list[dict[str, Any]]] = {}

@@ -8,6 +8,7 @@ from s3pt_mm.detection.data.loading import LoadSurroundImages
 from s3pt_mm.detection.data.nuscenes_dataset import SurroundNuScenesDataset
 from s3pt_mm.detection.data.transforms import MultiViewGlobalRotScale, MultiViewResizeCropFlip
 from s3pt_mm.detection.metrics.range_metric import NuScenesRangeMetric
+from s3pt_mm.detection.metrics.split_check import SplitCheckHook
 from s3pt_mm.detection.metrics.subset_metric import NuScenesSubsetMetric
 from s3pt_mm.detection.petr.assigner import S3PTBox3DL1Cost, S3PTHungarianAssigner3D
 from s3pt_mm.detection.petr.box_coder import S3PTNMSFreeCoder
@@ -38,6 +39,7 @@ __all__ = [
     'S3PTPETRDecoder',
     'S3PTPETRHead',
     'S3PTVoVNet',
+    'SplitCheckHook',
     'SurroundNuScenesDataset',
     'SurroundVisualizationHook',
     'SurroundVisualizer',

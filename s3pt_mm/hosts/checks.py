@@ -54,6 +54,7 @@ def check_data(cfg: Config, loader: str, config_file: str) -> None:
         ConfigError: names config, key, path and remedy.
     """
     section = cfg.get(loader)
+    _check_mixture((section or {}).get('dataset'), f'{config_file}: {loader}.dataset')
     for dataset in datasets(section.get('dataset') if section else None):
         root, annotations = dataset.get('data_root'), dataset.get('ann_file')
         if root and '://' in root:
@@ -79,6 +80,16 @@ def check_data(cfg: Config, loader: str, config_file: str) -> None:
                     f'{config_file}: {loader}.dataset.ann_file={annotations} was not found '
                     f'(looked for {path}); {remedy}ann_file=...'
                 )
+
+
+def _check_mixture(dataset: Any, place: str) -> None:
+    """Joined data sets are of one kind: their samples have to fit into one batch."""
+    kinds = sorted({str(one.get('type')) for one in datasets(dataset)}) if dataset else []
+    if {'ImageFolderDataset', 'NuScenesImages'} <= {kind.rsplit('.')[-1] for kind in kinds}:
+        raise ConfigError(
+            f'{place} joins {" and ".join(kinds)}, whose samples differ: give the folder an info '
+            'file (tools/create_data.py folder) and join two NuScenesImages'
+        )
 
 
 def fit_loaders(cfg: Config, given: Mapping[str, Any], ranks: int = 1) -> list[str]:

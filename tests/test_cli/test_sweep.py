@@ -68,6 +68,16 @@ def test_length_schedule_and_validation_go_together(train, tmp_path):
     assert [options[key] for key in keys] == ['2', '2', '2']
 
 
+def test_close_rates_have_folders_of_their_own(train, tmp_path):
+    """1e-3 and 1.25e-3 were both `lr_1e-03`, and the second returned the first's result."""
+    out = tmp_path / 'out'
+    runs = sweep('p.py', 'w.pth', out_dir=out, learning_rates=[1e-3, 1.25e-3], max_iters=1)['runs']
+    assert {path.name for path in out.glob('lr_*')} == {'lr_1e-03', 'lr_1.25e-03'}
+    rates = [float(run['options']['optim_wrapper.optimizer.lr']) for run in runs]
+    assert rates == [1e-3, 1.25e-3]
+    assert '1.25e-03' in (out / 'sweep.md').read_text()
+
+
 def test_done_runs_are_not_trained_again(train, tmp_path):
     out = tmp_path / 'out'
     first = sweep('p.py', 'w.pth', out_dir=out)

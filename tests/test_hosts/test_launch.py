@@ -35,6 +35,16 @@ test_evaluator = dict(type='S3PTTestTinyMetric')
 """
 
 
+EXACT = (
+    TINY
+    + """
+custom_imports.update(imports=['tests.test_hosts.tiny_model', 's3pt_mm.resume'])
+train_dataloader.update(batch_size=8, drop_last=True, sampler=dict(type='KeyedSampler'))
+train_cfg = dict(type='ExactEpochTrainLoop', max_epochs=1)
+"""
+)
+
+
 @pytest.fixture
 def config(tmp_path) -> Path:
     """A config that trains four rows."""
@@ -84,6 +94,30 @@ def test_train_then_test(repository, config, tmp_path, monkeypatch, capsys) -> N
         ]
     )
     assert (tmp_path / 'predictions.pkl').is_file()
+
+
+def test_another_models_checkpoint_is_refused(repository, config, tmp_path, monkeypatch) -> None:
+    """mmengine would warn and evaluate random weights."""
+    monkeypatch.setattr(sys, 'path', [*sys.path, str(repository)])
+    torch.save({'state_dict': {'teacher.backbone.x': torch.zeros(1)}}, tmp_path / 'pre.pth')
+    arguments = [str(config), str(tmp_path / 'pre.pth'), '--work-dir', str(tmp_path / 'work')]
+    with pytest.raises(SystemExit, match=r'test.py: .*pre.pth does not fit.*pre-training'):
+        test.main(arguments)
+
+
+def test_another_configs_folder_and_fewer_rows_than_a_batch(
+    repository, config, tmp_path, monkeypatch
+) -> None:
+    """One line each: whose folder it is; both numbers."""
+    monkeypatch.setattr(sys, 'path', [*sys.path, str(repository)])
+    other = config.with_name('other.py')
+    other.write_text(EXACT)
+    work = ['--work-dir', str(tmp_path / 'work')]
+    train.main([str(config), *work])
+    with pytest.raises(SystemExit, match='train.py: work folder .* holds a run of tiny'):
+        train.main([str(other), *work])
+    with pytest.raises(SystemExit, match='train.py: train_dataloader: 4 images .* no batch of 8'):
+        train.main([str(other), '--work-dir', str(tmp_path / 'more')])
 
 
 def test_errors_are_one_line(repository, config, tmp_path) -> None:

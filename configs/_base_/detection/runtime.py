@@ -24,6 +24,7 @@ default_hooks = dict(
     # draw=True: every interval-th validation batch; tools/test.py --show-dir draws every sample.
     visualization=dict(type='SurroundVisualizationHook', draw=False, interval=50, score_thr=0.3),
     camera_order=dict(type='CameraOrderHook'),
+    split_check=dict(type='SplitCheckHook'),
 )
 visualizer = dict(
     type='SurroundVisualizer',

@@ -91,9 +91,30 @@ class SurroundNuScenesDataset(NuScenesDataset):
             self._metainfo.setdefault(key, value)
         if 'version' in metainfo:
             self._metainfo['version'] = metainfo['version']
+        self._require_annotations(infos)
         self._refuse_old_convention(infos)
         self._remove_bad_boxes(infos)
         return [self.parse_data_info(info) for info in infos]
+
+    def _require_annotations(self, infos: list[dict]) -> None:
+        """Training needs boxes with velocities; a test set may have none."""
+        for info in infos:
+            if 'instances' not in info:
+                if not self.test_mode:
+                    raise DataError(
+                        self.ann_file,
+                        f'sample {info.get("token")} has no `instances`: there is nothing to train',
+                        'Use the info file of a labelled split, tools/create_data.py nuscenes',
+                    )
+                info['instances'] = []
+            lacking = [i for i in info['instances'] if self.with_velocity and 'velocity' not in i]
+            if lacking:
+                raise DataError(
+                    self.ann_file,
+                    f'sample {info.get("token")}: {len(lacking)} of {len(info["instances"])} '
+                    'instances have no `velocity`, which nuScenes measures',
+                    'Create it again with tools/create_data.py nuscenes',
+                )
 
     def _refuse_old_convention(self, infos: list[dict]) -> None:
         car = self.METAINFO['classes'].index('car')

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,10 +15,9 @@ from mmengine.utils import import_modules_from_strings
 from rich.console import Console
 
 from s3pt_mm.hosts.options import read_options
+from tools.dev.demo.steps import ROOT, run_tool, until_stopped
 
-ROOT = Path(__file__).resolve().parents[3]
 CONFIG = 'configs/toydrive/demo_s3pt_vitt16.py'
-GO_ON = 'The same command goes on where it was (make demo, or tools/dev/make_demo.py as before).'
 GAIN = 3.0  # points of dense k-NN mIoU to gain over the random network: the target
 
 
@@ -55,37 +51,12 @@ def run(args: argparse.Namespace) -> Path:
     return report
 
 
-def _tool(*command: str | Path) -> None:
-    """Run one of the tools; it hears of a stop through us, once, and saves before it leaves.
-
-    Raises:
-        SystemExit: it failed; it has said why.
-        KeyboardInterrupt: we were stopped.
-    """
-    # A session of its own: Ctrl-C reaches the whole group, and a second signal means "at once".
-    child = subprocess.Popen([sys.executable, *map(str, command)], cwd=ROOT, start_new_session=True)
-    try:
-        code = child.wait()
-    except KeyboardInterrupt:
-        child.terminate()
-        child.wait()
-        raise
-    if code:
-        raise SystemExit(f'{command[0]} ended with status {code}. {GO_ON}')
-
-
 def main(argv: list[str] | None = None) -> None:
     """Parse the command line and run; a stop ends in one line that says how to go on."""
     parser = argparse.ArgumentParser(description='ToyDrive, a short S3PT run and a report')
     add_arguments(parser)
     args = parser.parse_args(argv)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)  # as Ctrl-C
-    try:
-        run(args)
-    except KeyboardInterrupt:
-        print(f'\nStopped. {GO_ON}', file=sys.stderr)
-        raise SystemExit(130) from None
+    until_stopped(lambda: run(args))
 
 
 def prepare_data(data: Path) -> None:
@@ -96,15 +67,15 @@ def prepare_data(data: Path) -> None:
     from s3pt_mm.toydrive.generation import RECORD  # brings the ray caster: two seconds
 
     if not (data / RECORD).is_file():  # written when everything else is
-        _tool('tools/create_toydrive.py', '--out', data)
+        run_tool('tools/create_toydrive.py', '--out', data)
     nuscenes, nuimages = data / 'nuscenes', data / 'nuimages'
     if not (nuscenes / 'nuscenes_infos_val.pkl').is_file():
-        _tool(
+        run_tool(
             *('tools/create_data.py', 'nuscenes', '--root', nuscenes),
             *('--version', 'v1.0-mini', '--out-dir', nuscenes, '--image-sweeps'),
         )
     if not (nuimages / 'nuimages_val.json').is_file():
-        _tool('tools/create_data.py', 'nuimages', '--root', nuimages, '--out-dir', nuimages)
+        run_tool('tools/create_data.py', 'nuimages', '--root', nuimages, '--out-dir', nuimages)
 
 
 def train(args: argparse.Namespace, data: Path) -> Config:
@@ -121,7 +92,7 @@ def train(args: argparse.Namespace, data: Path) -> Config:
             options[key] = f'{data}/nuimages/nuimages_{split}.json'
     options |= read_options(args.cfg_options, cfg)
     command = ['tools/train.py', args.config, '--work-dir', str(args.out.resolve()), '--resume']
-    _tool(*command, '--cfg-options', *(f'{key}={value}' for key, value in options.items()))
+    run_tool(*command, '--cfg-options', *(f'{key}={value}' for key, value in options.items()))
     cfg.merge_from_dict(options)
     return cfg
 
