@@ -82,7 +82,8 @@ class S3PTPETRHead(BaseModule):
         self.num_feats = embed_dims // 2
         self.embed_dims = embed_dims
         self.register_buffer('code_weights', torch.tensor(code_weights, dtype=torch.float32))
-        self.pc_range = tuple(pc_range)
+        # Not in the state dict, which is the published one's.
+        self.register_buffer('pc_range', torch.tensor(pc_range).view(2, 3), persistent=False)
         self.frustums = FrustumCache(
             depths=depth_bins(depth_num, depth_start, position_range[3]),
             position_range=position_range,
@@ -236,7 +237,7 @@ class S3PTPETRHead(BaseModule):
 
     def _place(self, codes: Tensor, points: Tensor) -> Tensor:
         """Moves the centres of codes from offsets at reference points to metres."""
-        low, high = codes.new_tensor(self.pc_range).view(2, 3)
+        low, high = self.pc_range
         offsets = torch.cat((codes[..., :2], codes[..., 4:5]), -1)
         centre = (offsets + inverse_sigmoid(points)).sigmoid() * (high - low) + low
         return torch.cat((centre[..., :2], codes[..., 2:4], centre[..., 2:], codes[..., 5:]), -1)

@@ -79,13 +79,11 @@ class SetLoss(nn.Module):
         wanted = torch.cat([one.bboxes for one in truth])[true]  # (layers, objects, 10)
         predicted = all_bbox_preds.flatten(0, 2)[query]
         by_box = predicted
-        if wanted.numel():  # mmdet's L1 of nothing is no longer a tensor of elements
+        if wanted.numel():  # mmdet's L1 of nothing is a scalar, and with weights it waits
             by_box = self.loss_bbox(
-                predicted,
-                wanted.nan_to_num(0.0, 0.0, 0.0),
-                torch.isfinite(wanted) * code_weights,
-                reduction_override='none',
+                predicted, wanted.nan_to_num(0.0, 0.0, 0.0), reduction_override='none'
             )
+            by_box = by_box * (torch.isfinite(wanted) * code_weights)
         both = zip(by_class.sum(1) / num_objects, by_box.sum((1, 2)) / num_objects, strict=True)
         losses = {}
         for layer, (loss_cls, loss_bbox) in enumerate(both):

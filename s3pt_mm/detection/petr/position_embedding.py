@@ -146,10 +146,8 @@ def frustum_points(
     inverse = np.linalg.inv(lidar2img)[:, :3]  # (V, 3, 4)
     inverse[..., 3] -= low
     inverse /= (high - low)[:, None]
-    a0, a1, a2, offset = (
-        torch.as_tensor(part, dtype=torch.float32, device=depths.device)
-        for part in np.moveaxis(inverse, 2, 0)
-    )  # each (V, 3)
+    columns = torch.from_numpy(np.ascontiguousarray(np.moveaxis(inverse, 2, 0), np.float32))
+    a0, a1, a2, offset = columns.to(depths.device, non_blocking=True)  # each (V, 3)
     (height, width), (h, w) = image_size, feature_size
     u = torch.arange(w, device=depths.device, dtype=torch.float32) * (width / w)
     v = torch.arange(h, device=depths.device, dtype=torch.float32) * (height / h)
@@ -215,8 +213,9 @@ class FrustumCache:
         if key in self._entries:
             self._entries.move_to_end(key)
             return self._entries[key]
+        self.depths = self.depths.to(device)
         points = frustum_points(
-            lidar2img, image_size, feature_size, self.depths.to(device), self.position_range
+            lidar2img, image_size, feature_size, self.depths, self.position_range
         )
         outside = ((points < 0) | (points > 1)).sum((-2, -1)) > 0.5 * len(self.depths)
         entry = inverse_sigmoid(points).view(-1, 3 * len(self.depths)), outside
