@@ -15,16 +15,17 @@ PACKAGE = Path(s3pt_mm.__file__).parent
 # From the ground up; a room imports only rooms that stand before it in its own line.
 MAY_IMPORT = {
     'common': (),
+    'kernels': ('common',),
     'resume': ('common',),
     'hosts': ('common', 'resume'),
     'weights': ('common', 'hosts'),
     'data': ('common',),
     'toydrive': ('common', 'data'),
-    'method': ('common',),
+    'method': ('common', 'kernels'),
     'probes': ('common', 'data', 'method', 'weights'),
     'reports': ('common', 'data'),
     'segmentation': ('common', 'data', 'hosts', 'weights'),
-    'detection': ('common', 'data', 'hosts', 'weights'),
+    'detection': ('common', 'kernels', 'data', 'hosts', 'weights'),
     'cli': (
         *('common', 'resume', 'hosts', 'weights', 'data', 'toydrive', 'method', 'probes'),
         *('reports', 'segmentation', 'detection'),

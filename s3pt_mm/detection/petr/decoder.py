@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import torch
 import torch.utils.checkpoint
-from mmcv.cnn.bricks.transformer import BaseTransformerLayer, TransformerLayerSequence
+from mmcv.cnn.bricks.transformer import FFN, BaseTransformerLayer, TransformerLayerSequence
 from mmdet3d.registry import MODELS
 from torch import Tensor, nn
 
 from s3pt_mm.detection.petr.attention import LeanMultiheadAttention
-from s3pt_mm.detection.petr.feed_forward import LeanFFN
 
 
 @MODELS.register_module()
@@ -24,6 +23,9 @@ class S3PTPETRDecoder(TransformerLayerSequence):
         num_heads: Heads.
         feedforward_channels: Hidden width of the feed-forward networks.
         dropout: Of attention weights, residual branches and feed-forward networks alike; PETR: 0.1.
+        attention: 'plain', or 'kernel': dropout of attention weights on a CPU in blocks, faster and
+            leaner, whose random bits are shared between blocks
+            (:mod:`s3pt_mm.kernels.dropout_attention`). A GPU has its own fused form.
         recompute: Recompute each layer in the backward instead of keeping its activations: slower,
             less memory, same result.
         init_cfg: mmengine's; weights are Xavier uniform without it.
@@ -37,23 +39,25 @@ class S3PTPETRDecoder(TransformerLayerSequence):
         num_heads: int = 8,
         feedforward_channels: int = 2048,
         dropout: float = 0.1,
+        attention: str = 'plain',
         recompute: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
         if embed_dims % num_heads:
             raise ValueError(f'embed_dims {embed_dims} is no multiple of num_heads {num_heads}')
-        attention = {
+        attention_cfg = {
             'type': LeanMultiheadAttention,
             'embed_dims': embed_dims,
             'num_heads': num_heads,
             'attn_drop': dropout,
+            'implementation': attention,
             'dropout_layer': {'type': 'Dropout', 'drop_prob': dropout},
         }
         layer = {
             'type': BaseTransformerLayer,
-            'attn_cfgs': attention,
+            'attn_cfgs': attention_cfg,
             'ffn_cfgs': {
-                'type': LeanFFN,
+                'type': FFN,
                 'embed_dims': embed_dims,
                 'feedforward_channels': feedforward_channels,
                 'ffn_drop': dropout,

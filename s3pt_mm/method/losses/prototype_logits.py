@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_BLOCKS = 16
-
 
 @dataclass(frozen=True)
 class PrototypeLogits:
@@ -85,35 +83,9 @@ class SliceLogits:
     def of(self, rows: slice | Tensor) -> Tensor:
         """(s, P) logits of rows ``rows``, a new tensor."""
         with torch.autocast(self.features.device.type, enabled=False):
-            products = scaled_products(self.features[rows], self.weight, self.factor)
+            products = self.features[rows].to(self.weight.dtype) @ self.weight.T
+            products = products.to(self.total).mul_(self.factor)
             return products if self.bias is None else products.add_(self.bias)
-
-
-def scaled_products(rows: Tensor, weight: Tensor, factor: Tensor) -> Tensor:
-    """``(rows @ weight.T) * factor`` in ``factor``'s dtype, multiplied in ``weight``'s.
-
-    On CPUs a few rows against very many are multiplied as a batch of blocks of ``weight``: a
-    library that splits one such product over threads by itself took 63 ms where the batch took 35
-    (96 x 256 x 65,536, float32, two cores).
-
-    Args:
-        rows: (s, D).
-        weight: (P, D).
-        factor: (P,) or ().
-
-    Returns:
-        (s, P).
-    """
-    rows, (count, width) = rows.to(weight.dtype), weight.shape
-    batch = weight.device.type == 'cpu' and weight.dtype == torch.float32
-    if not batch or count % _BLOCKS or count < 64 * _BLOCKS or not len(rows):
-        return (rows @ weight.T).to(factor.dtype).mul_(factor)
-    blocks = weight.view(_BLOCKS, -1, width).transpose(1, 2)
-    products = torch.bmm(rows.expand(_BLOCKS, -1, -1), blocks).transpose(0, 1)
-    out = torch.empty(len(rows), count)
-    shaped = factor.view(_BLOCKS, -1) if factor.ndim else factor
-    torch.mul(products, shaped, out=out.view(products.shape))
-    return out
 
 
 @torch.no_grad()
@@ -167,3 +139,17 @@ def softmax_and_log_sum(logits: Tensor) -> tuple[Tensor, Tensor]:
     probabilities = torch.softmax(logits, dim=1)
     peak, where = logits.max(dim=1, keepdim=True)
     return probabilities, peak - probabilities.gather(1, where).log_()
+
+
+def through_weight_norm(
+    grad: Tensor, factor: Tensor, direction: Tensor, gain: Tensor, norm: Tensor
+) -> Tensor:
+    """Turn a gradient of ``w = g v / |v|`` into that of v, in place, times ``factor``.
+
+    Returns:
+        Gradient of g, (P, 1), times ``factor``.
+    """
+    along = torch.linalg.vecdot(grad, direction.to(grad.dtype))[:, None] / norm
+    # g / |v| (dw - v (dw . v) / |v|^2): the part along v does not turn it
+    grad.addcmul_(direction, along / norm, value=-1).mul_(gain / norm * factor)
+    return along * factor

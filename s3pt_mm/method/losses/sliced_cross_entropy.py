@@ -17,13 +17,17 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from s3pt_mm.kernels import kernel_for
 from s3pt_mm.method.host import send
 from s3pt_mm.method.losses.prototype_logits import (
     PrototypeLogits,
     SliceLogits,
     accumulate_log_probability,
+    product_dtype,
     softmax_and_log_sum,
+    through_weight_norm,
 )
+from s3pt_mm.method.losses.tiled_cross_entropy import TiledCrossEntropy
 
 
 @dataclass(frozen=True)
@@ -61,10 +65,6 @@ class Target:
         return isinstance(self.teacher, PrototypeLogits)
 
 
-# Prototypes at a time where a temporary of their weights' size would be formed.
-_PIECE = 4096
-
-
 class CrossEntropy(NamedTuple):
     """Result of :func:`sliced_cross_entropy`.
 
@@ -82,6 +82,7 @@ def sliced_cross_entropy(
     targets: Sequence[Target],
     *,
     slice_rows: int = 64,
+    implementation: str = 'plain',
 ) -> CrossEntropy:
     """``sum_pairs coefficient * CE(softmax(teacher - center), log_softmax(student))``.
 
@@ -92,12 +93,15 @@ def sliced_cross_entropy(
         student: n rows; gradients flow to its features, weight, gain and bias.
         targets: Teacher side; never receives a gradient.
         slice_rows: Student rows whose logits exist at a time; changes memory, not the result.
+        implementation: 'plain', or 'kernel': factored targets under autocast on an NVIDIA GPU go
+            through :mod:`s3pt_mm.kernels.cross_entropy`, everything else as if 'plain'.
 
     Returns:
         The loss and its terms, in float32 (float64 for float64 features).
 
     Raises:
-        ValueError: If ``slice_rows`` is below 1 or a target's index tensors differ in length.
+        ValueError: If ``slice_rows`` is below 1, a target's index tensors differ in length, or
+            ``implementation`` is unknown.
     """
     if slice_rows < 1:
         raise ValueError(f'slice_rows must be at least 1, got {slice_rows}')
@@ -109,17 +113,12 @@ def sliced_cross_entropy(
                 f'target {number}: student_rows, coefficients and teacher rows differ in '
                 f'length: {lengths}'
             )
-    return CrossEntropy(
-        *_SlicedCrossEntropy.apply(
-            student.features,
-            student.weight,
-            student.gain,
-            student.bias,
-            student,
-            tuple(targets),
-            slice_rows,
-        )
-    )
+    kernels = kernel_for('cross_entropy', student.features.device, implementation)
+    half = product_dtype(student.features) in (torch.float16, torch.bfloat16)
+    leaves = student.features, student.weight, student.gain, student.bias
+    if kernels is not None and half and all(target.factored for target in targets):
+        return CrossEntropy(*TiledCrossEntropy.apply(*leaves, student, tuple(targets), kernels))
+    return CrossEntropy(*_SlicedCrossEntropy.apply(*leaves, student, tuple(targets), slice_rows))
 
 
 class _SlicedCrossEntropy(torch.autograd.Function):
@@ -182,7 +181,7 @@ class _SlicedCrossEntropy(torch.autograd.Function):
             if gain is None:
                 by_weight.mul_(grad_loss.to(by_weight.dtype))
             else:
-                by_gain = _through_weight_norm(by_weight, grad_loss, weight, gain, ctx.norm)
+                by_gain = through_weight_norm(by_weight, grad_loss, weight, gain, ctx.norm)
         for grad in (by_features, by_bias):
             if grad is not None:
                 grad.mul_(grad_loss.to(grad.dtype))
@@ -195,26 +194,6 @@ class _SlicedCrossEntropy(torch.autograd.Function):
             None,
             None,
         )
-
-
-def _through_weight_norm(
-    grad: Tensor, factor: Tensor, direction: Tensor, gain: Tensor, norm: Tensor
-) -> Tensor:
-    """Turn a gradient of ``w = g v / |v|`` into that of v, in place, times ``factor``.
-
-    In pieces that stay in the cache: whole, it would be four passes over two of the largest
-    tensors, and one more of their size.
-
-    Returns:
-        Gradient of g, (P, 1), times ``factor``.
-    """
-    along = []
-    pieces = (tensor.split(_PIECE) for tensor in (grad, direction, gain, norm))
-    for d, v, g, n in zip(*pieces, strict=True):
-        along.append(torch.linalg.vecdot(d, v.to(d.dtype))[:, None].div_(n))
-        # g / |v| (dw - v (dw . v) / |v|^2): the part along v does not turn it
-        d.addcmul_(v, along[-1] / n, value=-1).mul_(g / n * factor)
-    return torch.cat(along).mul_(factor)
 
 
 class _Gradients:
