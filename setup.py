@@ -18,6 +18,7 @@ COMMANDS = {
     'domains': 'domain_generalisation',
     'knn': 'dense_knn',
     'look-at-data': 'look_at_data',
+    'prepare': 'prepare_images',
     'sweep': 'sweep',
     'test': 'test',
     'toydrive': 'create_toydrive',

@@ -1,0 +1,182 @@
+"""A dataset's images stored once at the size that crops need, its calibration with them.
+
+Decoding is most of what a view costs. Where every crop has twice its view's pixels, as nuScenes'
+1600 x 900 has, the pipeline decodes JPEGs at half size each time; here that is done once.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from s3pt_mm.common.errors import DataError
+from s3pt_mm.common.files import write_bytes, write_json
+from s3pt_mm.data.datasets.image_folder import SUFFIXES
+from s3pt_mm.data.datasets.info_file import load_info_file, write_info_file
+from s3pt_mm.data.datasets.nuscenes_images import DATA_PREFIX
+from s3pt_mm.data.transforms.image import EncodedImage
+
+SETTINGS = 'prepared_images.json'
+# Rows 0 and 1 of these are in pixels.
+_IN_PIXELS = ('cam2img', 'lidar2img')
+
+
+def prepare_image(pair: tuple[str, str], *, reduction: int, quality: int) -> bool:
+    """Write one image 1 / ``reduction`` as large as a JPEG; False where it is there already.
+
+    A file has its name only once it is whole, so one that exists is not read.
+
+    Args:
+        pair: Source and target.
+        reduction: 1, 2, 4 or 8.
+        quality: Of the JPEG, 1 to 100.
+
+    Raises:
+        DataError: If the source is missing or torn.
+    """
+    source, target = pair
+    if os.path.exists(target):
+        return False
+    try:
+        data = Path(source).read_bytes()
+    except OSError as error:
+        raise DataError(source, f'cannot read it ({error.strerror})', 'Check --root') from error
+    image = EncodedImage(data, source)
+    pixels = image.decode(reduction if image.is_jpeg else 1)
+    if not image.is_jpeg and reduction > 1:
+        height, width = (-(-side // reduction) for side in pixels.shape[:2])
+        pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    written, encoded = cv2.imencode('.jpg', pixels[..., ::-1], options)
+    if not written:
+        raise DataError(source, 'OpenCV cannot encode it as JPEG', 'Leave it out')
+    write_bytes(target, encoded.tobytes(), tidy=False)
+    return True
+
+
+def prepare_all(
+    pairs: Iterable[tuple[str, str]],
+    out: Path,
+    *,
+    reduction: int,
+    quality: int,
+    workers: int,
+    track: Callable[[Iterator[bool]], Iterable[bool]] = iter,
+) -> int:
+    """Write all images; what an interrupted call has written is kept.
+
+    Args:
+        pairs: Sources and targets.
+        out: Folder that remembers its settings.
+        reduction: See :func:`prepare_image`.
+        quality: See :func:`prepare_image`.
+        workers: Processes; 0 works in this one.
+        track: Wraps the results as they come, for a progress bar.
+
+    Returns:
+        Images written now.
+
+    Raises:
+        DataError: For a bad image, or where ``out`` was begun with other settings.
+    """
+    settings = dict(reduction=reduction, quality=quality)
+    _same_settings(out, settings)
+    one = partial(prepare_image, **settings)
+    if not workers:
+        return sum(track(map(one, pairs)))
+    with ProcessPoolExecutor(workers) as pool:
+        try:
+            return sum(track(pool.map(one, pairs, chunksize=16)))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _same_settings(out: Path, settings: dict[str, int]) -> None:
+    file = out / SETTINGS
+    if not file.exists():
+        write_json(file, settings)
+    elif (before := json.loads(file.read_text())) != settings:
+        raise DataError(file, f'begun with {before}, now {settings}', 'Use another --out')
+
+
+def folder_pairs(folder: Path, out: Path) -> list[tuple[str, str]]:
+    """Every image below a folder, and where it goes."""
+    return [
+        (str(path), str(_as_jpeg(out / path.relative_to(folder))))
+        for path in sorted(folder.rglob('*'))
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith('.')
+    ]
+
+
+def _as_jpeg(path: Path) -> Path:
+    return path if path.suffix.lower() in ('.jpg', '.jpeg') else path.with_name(path.name + '.jpg')
+
+
+class PreparedInfos:
+    """An info file whose images are stored smaller: pairs to write, then the new file.
+
+    Args:
+        source: Info file.
+        root: Folder of the data.
+        out: Folder of the new data; its layout is the old one's.
+        reduction: 1, 2, 4 or 8.
+    """
+
+    def __init__(self, source: Path, root: Path, out: Path, reduction: int) -> None:
+        infos = load_info_file(source)
+        self.root, self.out, self.reduction = root, out, reduction
+        self.pairs: list[tuple[str, str]] = []
+        self._lidar: set[Path] = set()
+        self.metainfo = {**infos['metainfo'], 'prepared_reduction': reduction}
+        self.data_list = [self._sample(info) for info in infos['data_list']]
+
+    def write(self, name: str) -> Path:
+        """Link the LiDAR folders and write the info file ``name`` into ``out``."""
+        for folder in sorted(self._lidar):
+            link = self.out / folder
+            if not link.exists():
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to((self.root / folder).resolve(), target_is_directory=True)
+        write_info_file(self.out / name, self.metainfo, self.data_list)
+        return self.out / name
+
+    def _sample(self, info: dict[str, Any]) -> dict[str, Any]:
+        info = copy.deepcopy(info)
+        self._entry(info, key_frame=True)
+        for sweep in info.get('image_sweeps', ()):
+            self._entry(sweep, key_frame=False)
+        return info
+
+    def _entry(self, entry: dict[str, Any], *, key_frame: bool) -> None:
+        lidar = (entry.get('lidar_points') or {}).get('lidar_path')
+        if lidar:
+            self._lidar.add(self._place(lidar, 'pts' if key_frame else None).parent)
+        for camera, image in entry['images'].items():
+            place = self._place(image['img_path'], camera if key_frame else None)
+            self.pairs.append((str(self.root / place), str(_as_jpeg(self.out / place))))
+            image['img_path'] = str(_as_jpeg(Path(image['img_path'])))
+            for side in ('width', 'height'):
+                if image.get(side):
+                    image[side] = -(-image[side] // self.reduction)
+            for name in _IN_PIXELS:
+                if image.get(name) is not None:
+                    matrix = np.array(image[name], dtype=np.float64)
+                    matrix[:2] /= self.reduction
+                    image[name] = matrix.tolist()
+
+    def _place(self, path: str, prefix: str | None) -> Path:
+        """A file relative to the root: with the dataset's default prefix, or as it is written."""
+        bare = Path(path)
+        if prefix in DATA_PREFIX and (self.root / DATA_PREFIX[prefix] / bare).exists():
+            return Path(DATA_PREFIX[prefix]) / bare
+        return bare
