@@ -55,7 +55,9 @@ def prepare_image(pair: tuple[str, str], *, reduction: int, quality: int) -> boo
     if not image.is_jpeg and reduction > 1:
         height, width = (-(-side // reduction) for side in pixels.shape[:2])
         pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+    # Colour at full resolution: what a camera's JPEG has of it is just what half its size can hold.
     options = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     written, encoded = cv2.imencode('.jpg', pixels[..., ::-1], options)
     if not written:
         raise DataError(source, 'OpenCV cannot encode it as JPEG', 'Leave it out')

@@ -61,7 +61,7 @@ def run(*command: str, **environment: str) -> str:
 def test_equals_the_plain_form_on_tritons_interpreter() -> None:
     pytest.importorskip('triton')
     tests = str(HERE / 'interpreted_cross_entropy.py')
-    out = run('-m', 'pytest', '-q', '-p', 'no:cacheprovider', tests, TRITON_INTERPRET='1')
+    out = run('-m', 'pytest', '-q', '--noconftest', tests, TRITON_INTERPRET='1')
     assert '6 passed' in out
 
 
