@@ -42,6 +42,8 @@ class CrIBo(TeacherStudent):
         queue_images: Q, images in the memory (supplement: CrIBo 25,000, S3PT 2,500).
         queue_dtype: Storage of the memory (choice of this package: 'float16' in the configs).
         cross_image_from_epoch: First epoch (from 0) with the cross-image term.
+        cross_entropy: 'plain', or 'kernel': the object-level loss under autocast on an NVIDIA GPU
+            goes through Triton kernels (:mod:`s3pt_mm.kernels.cross_entropy`).
         cross_image_divisor: 'own' divides each direction of the cross-image term by its own count
             of cycle-consistent objects (choice of this package); 'first_view' divides both by the
             first one's, as the public code does.
@@ -59,6 +61,7 @@ class CrIBo(TeacherStudent):
         queue_images: int = 25000,
         queue_dtype: str = 'float32',
         cross_image_from_epoch: int = 1,
+        cross_entropy: str = 'plain',
         cross_image_divisor: str = 'own',
         fidelity: str = 'package',
         **kwargs,
@@ -83,6 +86,7 @@ class CrIBo(TeacherStudent):
             channels=self.student['backbone'].embed_dims,
             dtype=queue_dtype,
         )
+        self.cross_entropy = cross_entropy
         self._depth_checked = False
 
     def loss(self, inputs: list[Tensor], data_samples: list, **kwargs) -> dict[str, Tensor]:
@@ -187,7 +191,9 @@ class CrIBo(TeacherStudent):
                 consistent = distributed.sum_over_ranks(neighbours.consistent.sum(1))
                 targets.append(self._cross_image_target(neighbours, norm, shift, consistent))
         slice_rows = self.rows_at_a_time(teacher_objects)
-        loss, terms = sliced_cross_entropy(student, targets, slice_rows=slice_rows)
+        loss, terms = sliced_cross_entropy(
+            student, targets, slice_rows=slice_rows, implementation=self.cross_entropy
+        )
         self.object_center.observe(teacher, global_rows=2 * sum(sizes), log_sum=log_sum)
         self.queue.stage(everybody, images)
         cross_image = terms[1] if len(targets) > 1 else torch.zeros_like(terms[0])

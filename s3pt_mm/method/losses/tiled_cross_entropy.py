@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, autograd
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from s3pt_mm.method.host import send
 from s3pt_mm.method.losses.prototype_logits import (
     PrototypeLogits,
     product_dtype,
@@ -41,7 +42,7 @@ class TiledCrossEntropy(autograd.Function):
         own_prototypes = _prototypes(student, product_dtype(features))
         terms, saved = [], []
         for target in targets:
-            rows = target.student_rows.to(features.device, non_blocking=True)
+            rows = send(target.student_rows, features.device)
             own = kernels.Side(features[rows].to(own_prototypes[0].dtype), *own_prototypes)
             teacher, center = _teacher(target, kernels)
             shifted = teacher._replace(bias=teacher.bias - center)
@@ -110,6 +111,6 @@ def _teacher(target: Target, kernels: ModuleType) -> tuple[tuple, Tensor]:
     weight, factor, bias = _prototypes(logits, product_dtype(logits.features))
     rows = logits.features.detach().to(weight.dtype)
     if target.teacher_rows is not None:
-        rows = rows[target.teacher_rows.to(rows.device, non_blocking=True)]
+        rows = rows[send(target.teacher_rows, rows.device)]
     center = torch.zeros_like(bias) if target.center is None else target.center.float()
     return kernels.Side(rows.contiguous(), weight, factor.contiguous(), bias.contiguous()), center

@@ -11,9 +11,8 @@ from torch.nn import functional as F
 from s3pt_mm.method.memory.object_queue import ObjectQueue
 from s3pt_mm.method.row_limits import padding, row_limit
 
-# Queue rows widened and multiplied at a time, in blocks that one batched product takes: bounds
-# memory, does not change the result.
-_BLOCK, _BLOCKS = 1024, 8
+# Queue rows widened and multiplied at a time on a CPU: bounds memory, does not change the result.
+_ROWS = 8192
 
 
 class Neighbours(NamedTuple):
@@ -65,7 +64,7 @@ def cycle_consistent_neighbours(
         chunk = row_limit(
             memory,
             outgoing.device,
-            on_cpu=_BLOCK * _BLOCKS,
+            on_cpu=_ROWS,
             bytes_per_row=8 * (len(outgoing) + outgoing.shape[1]),
         )
         positions = _nearest_in_queue(outgoing, queue, view, chunk)
@@ -89,22 +88,9 @@ def _nearest_in_queue(objects: Tensor, queue: ObjectQueue, view: int, chunk: int
         for start in range(begin, end, len(wide)):
             stop = min(start + len(wide), end)
             rows = wide[: stop - start].copy_(queue.objects[view, start:stop])
-            similarity = _products(objects, rows)
-            similarity *= queue.inverse_norms[view, start:stop].view(len(similarity), 1, -1)
-            value, index = similarity.max(dim=2)  # (blocks, n)
-            value, block = value.max(dim=0)
-            index = index.gather(0, block[None])[0] + block * similarity.shape[2]
+            similarity = (objects @ rows.T).mul_(queue.inverse_norms[view, start:stop])
+            value, index = similarity.max(dim=1)
             better = value > best
             best = torch.where(better, value, best)
             where = torch.where(better, index + start, where)
     return where[:count]
-
-
-def _products(objects: Tensor, rows: Tensor) -> Tensor:
-    """(n, d), (m, d) -> (b, n, m / b) products with b blocks of ``rows``, one where m is odd.
-
-    On CPUs a batch of blocks is nearly twice as fast as one product that a library splits itself.
-    """
-    blocks = _BLOCKS if len(rows) == _BLOCK * _BLOCKS and rows.device.type == 'cpu' else 1
-    batch = rows.view(blocks, -1, rows.shape[1]).transpose(1, 2)
-    return torch.bmm(objects.expand(blocks, -1, -1), batch)
