@@ -3,14 +3,15 @@
 from mmengine.registry import DefaultScope, init_default_scope
 
 from tools.dev import benchmark_segmentation as benchmark
+from tools.dev.stopwatch import interleaved
 
 
 def test_smoke():
     before = DefaultScope.get_current_instance()
     tasks = benchmark.build_tasks(1, 64, None, True, 'cpu')
-    figures = benchmark.measure(tasks, 1, 'cpu')
+    figures = interleaved(tasks, 1, 'cpu')
     if before is not None:
         init_default_scope(before.scope_name)
     assert list(figures)[0] == 'backbone forward' and {*benchmark.TARGETS} <= {*figures}
-    assert figures['backbone forward']['ratio'] == 1.0
-    assert all(row['seconds'] > 0 and row['cpu_ratio'] > 0 for row in figures.values())
+    assert figures['backbone forward'].ratio == 1.0
+    assert all(row.wall > 0 and row.cpu_ratio > 0 for row in figures.values())

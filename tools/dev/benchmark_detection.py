@@ -12,7 +12,6 @@ import argparse
 import importlib
 import resource
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 import s3pt_mm.detection  # noqa: F401  registers
+from tools.dev.stopwatch import interleaved
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'petr'
 IMAGE_SIZE = (320, 800)
@@ -42,6 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=('wall', 'cpu'),
         default='wall',
         help="cpu: the process's own seconds; with --threads 1 for a machine that others use too",
+    )
+    parser.add_argument(
+        '--attention',
+        choices=('plain', 'kernel'),
+        default='plain',
+        help="the decoder's",
     )
     parser.add_argument(
         '--dropout',
@@ -99,29 +105,6 @@ def make_samples(
     return samples
 
 
-def interleaved(
-    steps: dict[str, Callable[[], object]], rounds: int, clock: str = 'wall'
-) -> dict[str, float]:
-    """Least seconds of each step, run in turn so that a busy machine hits all alike.
-
-    The least, because other work on a machine only ever adds to a time.
-
-    Args:
-        steps: What to time, by name.
-        rounds: Timed runs of each, after one that is not.
-        clock: 'wall' or 'cpu', the process's own time.
-    """
-    now = time.perf_counter if clock == 'wall' else time.process_time
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for number in range(rounds + 1):
-        for name, step in steps.items():
-            start = now()
-            step()
-            if number:
-                seconds[name].append(now() - start)
-    return {name: min(values) for name, values in seconds.items()}
-
-
 def train_step(head: nn.Module, losses: Callable[[], dict[str, Tensor]]) -> Callable[[], Tensor]:
     """A step that zeroes, computes, sums and goes back."""
 
@@ -134,10 +117,10 @@ def train_step(head: nn.Module, losses: Callable[[], dict[str, Tensor]]) -> Call
     return step
 
 
-def build_head(dropout: float) -> nn.Module:
+def build_head(dropout: float, attention: str = 'plain') -> nn.Module:
     """The published head: 256 channels, 900 queries, 6 layers."""
     config = Config.fromfile(CONFIGS / 'vovnet99_nuscenes.py').model.pts_bbox_head
-    config.decoder.dropout = dropout
+    config.decoder.update(dropout=dropout, attention=attention)
     return MODELS.build(config).train()
 
 
@@ -166,7 +149,7 @@ def run_head(args: argparse.Namespace) -> dict[str, float]:
     torch.manual_seed(0)
     samples = make_samples(1)
     feature = torch.randn(1, VIEWS, 256, *size)
-    head = build_head(args.dropout)
+    head = build_head(args.dropout, args.attention)
     steps = {'ours': train_step(head, lambda: head.loss(feature, samples))}
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     total = steps['ours']()
@@ -187,7 +170,7 @@ def run_head(args: argparse.Namespace) -> dict[str, float]:
         steps['reference'] = train_step(reference, losses)
         theirs = steps['reference']()
         print(f'total loss: ours {total:.5f}, reference {theirs:.5f} (comparable without dropout)')
-    result = interleaved(steps, args.steps, args.clock)
+    result = _seconds(steps, args)
     for name, seconds in result.items():
         print(f'{name}: {seconds:.2f} s a step')
     if args.reference:
@@ -196,25 +179,48 @@ def run_head(args: argparse.Namespace) -> dict[str, float]:
     return result
 
 
+def _seconds(steps: dict[str, Callable[[], object]], args: argparse.Namespace) -> dict[str, float]:
+    return {
+        name: row.cpu if args.clock == 'cpu' else row.wall
+        for name, row in interleaved(steps, args.steps).items()
+    }
+
+
+def build_step(device: torch.device, *, tiny: bool = False) -> Callable[[], Tensor]:
+    """A ViT-S/16 step of two samples on a device; ``tiny``: two layers and small images."""
+    init_default_scope('mmdet3d')
+    config = Config.fromfile(CONFIGS / 'vits16_nuscenes.py').model
+    size = IMAGE_SIZE
+    if tiny:
+        size = (64, 160)
+        arch = dict(embed_dims=48, num_layers=2, num_heads=4, feedforward_channels=96)
+        config.img_backbone.update(arch=arch, img_size=size)
+        config.pts_bbox_head.update(in_channels=48, embed_dims=48, num_query=30)
+        config.pts_bbox_head.decoder.update(num_layers=2, num_heads=4)
+    model = MODELS.build(config).to(device).train()
+    samples = [sample.to(device) for sample in make_samples(2, image_size=size)]
+    inputs = {'imgs': torch.randn(2, VIEWS, 3, *size, device=device)}
+    return train_step(model, lambda: model.loss(inputs, samples))
+
+
 def run_backbone(args: argparse.Namespace) -> dict[str, float]:
     """A whole ViT-S/16 step against its backbone's forward and its head's step, apart."""
     config = Config.fromfile(CONFIGS / 'vits16_nuscenes.py').model
     config.img_backbone.inference_dtype = args.inference_dtype
-    config.pts_bbox_head.decoder.dropout = args.dropout
+    config.pts_bbox_head.decoder.update(dropout=args.dropout, attention=args.attention)
     model = MODELS.build(config).train()  # never initialised: random weights are as fast
     samples = make_samples(1)
     inputs = {'imgs': torch.randn(1, VIEWS, 3, *IMAGE_SIZE)}
     with torch.no_grad():
         feature = model.extract_feat(inputs)
     head = model.pts_bbox_head
-    result = interleaved(
+    result = _seconds(
         {
             'backbone': lambda: model.extract_feat(inputs),
             'head': train_step(head, lambda: head.loss(feature, samples)),
             'whole': train_step(model, lambda: model.loss(inputs, samples)),
         },
-        args.steps,
-        args.clock,
+        args,
     )
     result['ratio'] = result['whole'] / (result['backbone'] + result['head'])
     for name in ('backbone', 'head', 'whole'):
@@ -227,7 +233,7 @@ def run(args: argparse.Namespace) -> dict[str, float]:
     """Runs what the options ask for and prints it.
 
     Returns:
-        Least seconds by name, and ``ratio`` where two things are compared.
+        Median seconds by name, and ``ratio`` where two things are compared.
     """
     if args.steps < 1:
         raise ValueError(f'--steps must be at least 1, got {args.steps}')

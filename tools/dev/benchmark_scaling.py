@@ -20,9 +20,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from tools.dev.benchmark_pretrain import TrainingStep, read_config
+from tools.dev.benchmark_pretrain import read_config
 from tools.dev.memory import peak_bytes
 from tools.dev.stopwatch import Stopwatch
+from tools.dev.training_step import TrainingStep
 
 TARGETS = {'memory': 1.05, 'images': 4.1, 'clusters': 2.0}
 

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 import s3pt_mm.segmentation  # noqa: F401  (registers the heads)
+from tools.dev.stopwatch import Timings, interleaved
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'segmenter'
 TARGETS = {'linear step': 1.08, 'mask step': 1.5}
@@ -43,12 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--device', default='cpu')
 
 
-def run(args: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Measure and print; returns ``{name: dict(seconds, cpu_seconds, ratio, cpu_ratio)}``."""
+def run(args: argparse.Namespace) -> dict[str, Timings]:
+    """Measure and print; returns each part's timings."""
     if args.threads:
         torch.set_num_threads(args.threads)
     tasks = build_tasks(args.batch_size, args.crop, args.dtype, args.stock, args.device)
-    figures = measure(tasks, args.rounds, args.device)
+    figures = interleaved(tasks, args.rounds, args.device)
     print(f'{args.batch_size} crops of {args.crop}, ViT-S/16, 13 classes, {args.device}, '
           f'{torch.get_num_threads()} threads, backbone {args.dtype or "float32"}, '
           f'{args.rounds} rounds')  # fmt: skip
@@ -56,8 +55,8 @@ def run(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     print('| --- | ---: | ---: | ---: | ---: | ---: |')
     for name, row in figures.items():
         print(
-            f'| {name} | {row["seconds"]:.3f} | {row["ratio"]:.3f} | {row["cpu_seconds"]:.3f} '
-            f'| {row["cpu_ratio"]:.3f} | {TARGETS.get(name, "-")} |'
+            f'| {name} | {row.wall:.3f} | {row.ratio:.3f} | {row.cpu:.3f} '
+            f'| {row.cpu_ratio:.3f} | {TARGETS.get(name, "-")} |'
         )
     return figures
 
@@ -123,31 +122,3 @@ def _stock(ours: Any, head: str, crop: int) -> nn.Module:
             test_cfg=dict(mode='whole'),
         )
     )
-
-
-def measure(
-    tasks: dict[str, Callable[[], Any]], rounds: int, device: str
-) -> dict[str, dict[str, float]]:
-    """Medians over interleaved rounds; ratios are to the first task within the same round."""
-    first = next(iter(tasks))
-    wall: dict[str, list[float]] = {name: [] for name in tasks}
-    cpu: dict[str, list[float]] = {name: [] for name in tasks}
-    for number in range(rounds + 1):
-        for name, task in tasks.items():
-            start, start_cpu = time.perf_counter(), time.process_time()
-            task()
-            if device.startswith('cuda'):
-                torch.cuda.synchronize()
-            if number:
-                wall[name].append(time.perf_counter() - start)
-                cpu[name].append(time.process_time() - start_cpu)
-    median = statistics.median
-    return {
-        name: dict(
-            seconds=median(wall[name]),
-            ratio=median(a / b for a, b in zip(wall[name], wall[first], strict=True)),
-            cpu_seconds=median(cpu[name]),
-            cpu_ratio=median(a / b for a, b in zip(cpu[name], cpu[first], strict=True)),
-        )
-        for name in tasks
-    }

@@ -1,12 +1,13 @@
-"""Where a step's time goes: named intervals, wall and CPU, around existing functions."""
+"""The benchmarks' timers: parts of a step by name, and whole tasks in turn."""
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from statistics import median
+from typing import Any, NamedTuple
 
 import torch
 
@@ -52,3 +53,50 @@ class Stopwatch:
         """Seconds since the last call, by name."""
         taken, self.seconds = dict(self.seconds), defaultdict(float)
         return taken
+
+
+class Timings(NamedTuple):
+    """Medians of one task over the rounds.
+
+    Attributes:
+        wall: Seconds until the device had finished.
+        host: Seconds until the host was free again.
+        cpu: Seconds of the process, all threads.
+        ratio: Of its wall seconds to the first task's in the same round.
+        cpu_ratio: The same of CPU seconds.
+    """
+
+    wall: float
+    host: float
+    cpu: float
+    ratio: float
+    cpu_ratio: float
+
+
+def interleaved(
+    tasks: Mapping[str, Callable[[], Any]], rounds: int, device: torch.device | str = 'cpu'
+) -> dict[str, Timings]:
+    """Time tasks in turn, so that a busy machine hits all alike; one round more is not counted."""
+    on_gpu = torch.device(device).type == 'cuda'
+    seen: dict[str, list[tuple[float, float, float]]] = {name: [] for name in tasks}
+    for number in range(rounds + 1):
+        for name, task in tasks.items():
+            if on_gpu:
+                torch.cuda.synchronize(device)
+            start, start_cpu = time.perf_counter(), time.process_time()
+            task()
+            host = time.perf_counter() - start
+            if on_gpu:
+                torch.cuda.synchronize(device)
+            wall, cpu = time.perf_counter() - start, time.process_time() - start_cpu
+            if number:
+                seen[name].append((wall, host, cpu))
+    first = seen[next(iter(tasks))]
+    return {
+        name: Timings(
+            *(median(column) for column in zip(*rows, strict=True)),
+            median(row[0] / base[0] for row, base in zip(rows, first, strict=True)),
+            median(row[2] / base[2] for row, base in zip(rows, first, strict=True)),
+        )
+        for name, rows in seen.items()
+    }

@@ -10,7 +10,7 @@ import torch
 from mmpretrain.datasets.transforms import PackInputs
 from mmpretrain.registry import TRANSFORMS
 
-FIELDS = ('token_xy', 'token_depth', 'token_has_depth', 'sample_seed')
+FIELDS = ('token_xy', 'token_depth', 'token_has_depth', 'sample_seed', 'view_colours')
 
 
 @TRANSFORMS.register_module()
@@ -20,8 +20,8 @@ class PackViews(PackInputs):
     Gives ``dict(inputs=[(3, h, w) uint8, ...], data_samples=DataSample)``.
 
     The DataSample has the tensors ``token_xy`` (2, N, 2) float32, ``token_depth`` (2, N) float32,
-    ``token_has_depth`` (2, N) bool and ``sample_seed`` () int64, those that earlier transforms
-    made, and the metainfo ``img_path`` and ``sample_idx`` (with the sampler's key, if it has one:
+    ``token_has_depth`` (2, N) bool, ``sample_seed`` () int64 and ``view_colours`` (V, 11) float32,
+    those that earlier transforms made, and the metainfo ``img_path`` and ``sample_idx`` (with the sampler's key, if it has one:
     ``DivergenceHook`` writes it down).
     """
 

@@ -7,7 +7,10 @@ rounding, which differs because torchvision rounds down after each step and this
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -62,6 +65,22 @@ def _to_uint8(values: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
+class Colours(NamedTuple):
+    """One draw of :class:`Photometric`.
+
+    Attributes:
+        steps: (0 brightness, 1 contrast, 2 saturation or 3 hue; factor or shift), in their order.
+        grey: Whether the colour is lost.
+        sigma: Of the blur, pixels; None: no blur.
+        solarize: Whether bright values are inverted.
+    """
+
+    steps: tuple[tuple[int, float], ...]
+    grey: bool
+    sigma: float | None
+    solarize: bool
+
+
 @dataclass(frozen=True)
 class Photometric:
     """Random colours of one view (numbers: DINO, arXiv 2104.14294, public augmentation).
@@ -89,29 +108,54 @@ class Photometric:
     solarize_threshold: int = 128
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """(h, w, 3) uint8 RGB -> the same."""
+        """(h, w, 3) uint8 RGB -> the same, with a draw of its own."""
+        return self.apply(image, self.draw())
+
+    def draw(self) -> Colours:
+        """What happens to the next image, from NumPy's global generator."""
+        steps: list[tuple[int, float]] = []
         if np.random.rand() < self.jitter_prob:
-            image = self.jitter(image)
-        if np.random.rand() < self.grey_prob:
+            steps = [
+                (int(step), draw())
+                for step in np.random.permutation(4)
+                if (draw := self._adjustment(step)) is not None
+            ]
+        grey = np.random.rand() < self.grey_prob
+        sigma = np.random.uniform(*self.blur_sigma) if np.random.rand() < self.blur_prob else None
+        return Colours(tuple(steps), grey, sigma, np.random.rand() < self.solarize_prob)
+
+    def _adjustment(self, step: int) -> Callable[[], float] | None:
+        if step == 3:
+            return partial(np.random.uniform, -self.hue, self.hue) if self.hue else None
+        strength = (self.brightness, self.contrast, self.saturation)[step]
+        return partial(_factor, strength) if strength else None
+
+    def apply(self, image: np.ndarray, colours: Colours) -> np.ndarray:
+        """(h, w, 3) uint8 RGB -> the same, as drawn."""
+        for step, factor in colours.steps:
+            image = _ADJUST[step](image, factor)
+        if colours.grey:
             image = to_grey(image)
-        if np.random.rand() < self.blur_prob:
-            image = gaussian_blur(image, np.random.uniform(*self.blur_sigma))
-        if np.random.rand() < self.solarize_prob:
+        if colours.sigma is not None:
+            image = gaussian_blur(image, colours.sigma)
+        if colours.solarize:
             image = solarise(image, self.solarize_threshold)
         return image
 
-    def jitter(self, image: np.ndarray) -> np.ndarray:
-        """The four adjustments in random order."""
-        for step in np.random.permutation(4):
-            if step == 0 and self.brightness:
-                image = adjust_brightness(image, _factor(self.brightness))
-            elif step == 1 and self.contrast:
-                image = adjust_contrast(image, _factor(self.contrast))
-            elif step == 2 and self.saturation:
-                image = adjust_saturation(image, _factor(self.saturation))
-            elif step == 3 and self.hue:
-                image = adjust_hue(image, np.random.uniform(-self.hue, self.hue))
-        return image
+    def as_row(self, colours: Colours) -> np.ndarray:
+        """(11,) float32, as :func:`s3pt_mm.kernels.photometric.colour_views` wants it."""
+        done = [step for step, _ in colours.steps]
+        row = np.array([*done, *(step for step in range(4) if step not in done), 1, 1, 1, 0, 0, 0, 256],
+                       dtype=np.float32)  # fmt: skip
+        for step, factor in colours.steps:
+            row[4 + step] = factor
+        row[8] = colours.grey
+        row[9] = colours.sigma or 0
+        row[10] = self.solarize_threshold if colours.solarize else 256
+        return row
+
+
+_ADJUST = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)
 
 
 def _factor(strength: float) -> float:

@@ -86,6 +86,9 @@ class MultiCropViews(BaseTransform):
             multiples of it. 1 decodes in full. Choice of this package.
         allow_enlarging: accept images with a side shorter than ``size``; else they are an error.
             Choice of this package.
+        colours_on: 'worker' colours each view here; 'device' leaves that to ``ViewsPreprocessor``
+            on the accelerator and adds ``view_colours`` (V, 11), the same draws. Choice of this
+            package.
     """
 
     def __init__(
@@ -111,7 +114,11 @@ class MultiCropViews(BaseTransform):
         local_blur_prob: float = 0.5,
         max_reduction: int = 2,
         allow_enlarging: bool = False,
+        colours_on: str = 'worker',
     ) -> None:
+        if colours_on not in ('worker', 'device'):
+            raise ValueError(f"colours_on must be 'worker' or 'device', got {colours_on!r}")
+        self.colours_on = colours_on
         for name, value in (('scale', scale), ('local_scale', local_scale)):
             if not 0.0 < value[0] <= value[1] <= 1.0:
                 raise ValueError(
@@ -176,14 +183,21 @@ class MultiCropViews(BaseTransform):
         )
         reduction = self.choose_reduction(image, boxes)
         pixels = image.decode(reduction)
-        views, flips = [], []
+        views, flips, rows = [], [], []
         for box, size, photometric in zip(boxes, self.sizes, self.photometric, strict=False):
             x0, y0, x1, y1 = box // reduction
             view = resize(pixels[y0:y1, x0:x1], size)
             flips.append(np.random.rand() < self.flip_prob)
             if flips[-1]:
                 view = np.ascontiguousarray(view[:, ::-1])
-            views.append(photometric(view))
+            colours = photometric.draw()
+            if self.colours_on == 'worker':
+                view = photometric.apply(view, colours)
+            else:
+                rows.append(photometric.as_row(colours))
+            views.append(view)
+        if rows:
+            results['view_colours'] = np.stack(rows)
         results.update(img=views, view_boxes=boxes, view_flips=np.array(flips, dtype=bool))
         return results
 

@@ -9,6 +9,7 @@ from mmpretrain.models.utils import SelfSupDataPreprocessor
 from mmpretrain.registry import MODELS
 from torch import Tensor
 
+from s3pt_mm.kernels.photometric import colour_views
 from s3pt_mm.method.host import send
 
 # What a user who sees a field missing has to add to the pipeline.
@@ -67,7 +68,8 @@ class ViewsPreprocessor(SelfSupDataPreprocessor):
     """Normalises views; token fields are stacked, so that a step copies six tensors, not 130.
 
     No copy is waited for: ``pin_memory=True`` in the data loader lets the views travel while the
-    host goes on. Options are those of ``SelfSupDataPreprocessor``.
+    host goes on. Views whose pipeline says ``colours_on='device'`` are coloured first. Options are
+    those of ``SelfSupDataPreprocessor``.
     """
 
     def __init__(self, *args, **kwargs) -> None:
@@ -80,7 +82,14 @@ class ViewsPreprocessor(SelfSupDataPreprocessor):
         The samples of a pipeline with token positions become one :class:`TokenFields`.
         """
         samples = data.get('data_samples')
-        views = super().forward(dict(inputs=data['inputs'], data_samples=None), training)['inputs']
+        views = data['inputs']
+        colours = _stack(samples, 'view_colours') if samples else None
+        if colours is not None:
+            views = [
+                colour_views(send(view, self.device), draws)
+                for view, draws in zip(views, colours.cpu().unbind(1), strict=True)
+            ]
+        views = super().forward(dict(inputs=views, data_samples=None), training)['inputs']
         if samples and 'token_xy' in samples[0]:
             samples = TokenFields.of(samples).to(self.device)
         return dict(inputs=views, data_samples=samples)
