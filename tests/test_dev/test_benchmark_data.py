@@ -6,7 +6,7 @@ from PIL import Image
 
 from s3pt_mm.data.datasets.nuscenes_images import NuScenesImages
 from s3pt_mm.data.transforms.views import MultiCropViews
-from tools.dev.benchmark_data import benchmark_pipeline, torchvision_views
+from tools.dev.benchmark_data import benchmark_pipeline, cores_needed, torchvision_views
 
 PIPELINE = [
     {'type': 'SeedFromIndex'},
@@ -35,3 +35,8 @@ def test_measures_both_on_the_same_files(nuscenes_root, info_dir):
     assert result['images_per_second'] > 0 and len(result['ratios']) == 2
     ratio = result['images_per_second'] / result['torchvision_images_per_second']
     assert 0.5 * ratio < result['ratio'] < 2 * ratio
+
+
+def test_cores_that_a_number_of_gpus_needs():
+    assert cores_needed(8, 1250.0, 100.0) == 100
+    assert cores_needed(1, 100.1, 100.0) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import statistics
 import time
@@ -25,6 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('config', nargs='?', default='configs/s3pt/vits16_nuscenes.py')
     parser.add_argument('--images', type=int, default=24, help='a round (default 24)')
     parser.add_argument('--rounds', type=int, default=5, help='default 5')
+    parser.add_argument('--gpus', type=int, default=8, help='to be fed (default 8)')
+    parser.add_argument(
+        '--gpu-rate',
+        type=float,
+        default=1250.0,
+        help='images/s of one GPU; default: an estimate for an H100, see docs/performance.md',
+    )
     add_data_arguments(parser)
 
 
@@ -36,11 +44,21 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     with pretraining_dataset(Config.fromfile(args.config), args) as dataset:
         figures = benchmark_pipeline(dataset, images=args.images, rounds=args.rounds)
+    figures['cores'] = cores_needed(args.gpus, args.gpu_rate, figures['images_per_second'])
     print(
         f'{args.config}: {figures["images_per_second"]:.1f} images/s a core, torchvision on Pillow '
         f'{figures["torchvision_images_per_second"]:.1f}: {figures["ratio"]:.2f} x (target: 2)'
     )
+    print(
+        f'{args.gpus} GPUs of {args.gpu_rate:.0f} images/s need {figures["cores"]} cores like this '
+        f'one, {math.ceil(figures["cores"] / args.gpus)} workers a rank'
+    )
     return figures
+
+
+def cores_needed(gpus: int, gpu_rate: float, core_rate: float) -> int:
+    """Cores that keep ``gpus`` busy, each of which takes ``gpu_rate`` images/s."""
+    return math.ceil(gpus * gpu_rate / core_rate)
 
 
 class PillowBlur:
