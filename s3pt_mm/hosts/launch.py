@@ -27,7 +27,7 @@ from s3pt_mm.hosts.checks import (
 )
 from s3pt_mm.hosts.cpu_ranks import prepare_cpu_ranks
 from s3pt_mm.hosts.options import merge_options, read_options
-from s3pt_mm.hosts.precision import resolve_precision
+from s3pt_mm.hosts.precision import resolve_precision, set_float32_products
 from s3pt_mm.hosts.run_length import follow_length, set_epochs
 from s3pt_mm.hosts.scale_lr import scale_learning_rate
 from s3pt_mm.resume.checkpoint_files import CheckpointError, newest_whole
@@ -144,6 +144,7 @@ def build_runner(cfg: Config) -> Runner:
     """Build mmengine's runner, or the one that ``runner_type`` names."""
     limit_threads(ranks_here(cfg.get('launcher', 'none')))
     prepare_cpu_ranks(cfg)
+    set_float32_products(cfg)
     return Runner.from_cfg(cfg) if 'runner_type' not in cfg else RUNNERS.build(cfg)
 
 

@@ -16,8 +16,8 @@ from s3pt_mm.common.errors import ConfigError
 READ_BESIDE_THE_RUNNER = frozenset(
     (
         'activation_checkpointing', 'compile', 'custom_imports', 'efficient_conv_bn_eval',
-        'find_unused_parameters', 'model_wrapper_cfg', 'runner_type', 'sync_bn', 'tta_model',
-        'tta_pipeline', 'epochs', 'max_iters', 'init',
+        'find_unused_parameters', 'float32_matmul_precision', 'model_wrapper_cfg', 'runner_type',
+        'sync_bn', 'tta_model', 'tta_pipeline', 'epochs', 'max_iters', 'init',
     )
 )  # fmt: skip
 """Top-level keys that mmengine, a launcher or this package reads and ``Runner`` does not name."""

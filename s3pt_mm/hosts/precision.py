@@ -13,6 +13,8 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
+from s3pt_mm.common.errors import ConfigError
+
 _AMP = 'AmpOptimWrapper'
 _AMP_ONLY = ('loss_scale', 'dtype', 'use_fsdp')
 
@@ -92,3 +94,23 @@ def resolve_precision(
         f'Precision: no accelerator and no bf16 instructions in this CPU, so {wanted} autocast '
         'is off and everything runs in float32.'
     )
+
+
+def set_float32_products(cfg: ConfigDict | dict) -> None:
+    """Follow the config's ``float32_matmul_precision``: how exact float32 products have to be.
+
+    'highest' (torch's default) is float32; 'high' allows TF32 on NVIDIA GPUs, 10 bits of mantissa
+    in products and convolutions, several times as fast. Without the key nothing is set.
+
+    Raises:
+        ConfigError: For another value.
+    """
+    precision = cfg.get('float32_matmul_precision')
+    if precision is None:
+        return
+    if precision not in ('highest', 'high'):
+        raise ConfigError(
+            f"float32_matmul_precision={precision!r}: write 'highest' (float32) or 'high' (TF32)"
+        )
+    torch.set_float32_matmul_precision(precision)
+    torch.backends.cudnn.allow_tf32 = precision == 'high'

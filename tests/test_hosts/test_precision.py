@@ -8,7 +8,7 @@ from mmengine.config import ConfigDict
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from torch import nn
 
-from s3pt_mm.hosts.precision import cpu_has_bf16, resolve_precision
+from s3pt_mm.hosts.precision import cpu_has_bf16, resolve_precision, set_float32_products
 
 
 def _amp(**more: object) -> ConfigDict:
@@ -73,3 +73,20 @@ def test_cpu_flags(tmp_path) -> None:
     info.write_text('flags\t\t: fpu avx512f avx512_bf16\n')
     assert cpu_has_bf16(info)
     assert not cpu_has_bf16(tmp_path / 'absent')
+
+
+def test_float32_products_follow_the_config() -> None:
+    """'high' allows TF32 in products and convolutions; other words are refused by name."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    try:
+        set_float32_products(ConfigDict(float32_matmul_precision='high'))
+        assert torch.get_float32_matmul_precision() == 'high' and torch.backends.cudnn.allow_tf32
+        set_float32_products(ConfigDict())
+        assert torch.get_float32_matmul_precision() == 'high'
+        set_float32_products(ConfigDict(float32_matmul_precision='highest'))
+        assert not torch.backends.cudnn.allow_tf32
+        with pytest.raises(ValueError, match="float32_matmul_precision='tf32'.*'high'"):
+            set_float32_products(ConfigDict(float32_matmul_precision='tf32'))
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
