@@ -51,16 +51,14 @@ def losses_and_gradients(precision: str) -> tuple[Tensor, dict[str, Tensor]]:
 
 
 # Measured: see docs/detection.md. bf16 has 8 bits of mantissa, TF32 11.
-@pytest.mark.parametrize(('precision', 'of_loss', 'of_gradients'), [
-    ('tf32', 0.002, 0.02),
-    ('bf16', 0.02, 0.15),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ('precision', 'of_loss', 'of_gradients'), [('tf32', 0.001, 0.01), ('bf16', 0.01, 0.08)]
+)
 def test_stays_near_float32(precision: str, of_loss: float, of_gradients: float) -> None:
     exact, gradients = losses_and_gradients('float32')
     loss, found = losses_and_gradients(precision)
     whole = torch.cat([gradients[name].flatten() for name in gradients])
     other = torch.cat([found[name].flatten() for name in gradients])
     error = float((other - whole).norm() / whole.norm())
-    print(precision, float((loss - exact).abs() / exact), error)
     assert 0 < float((loss - exact).abs() / exact) < of_loss
     assert 0 < error < of_gradients
