@@ -20,8 +20,8 @@ from mmengine.config import Config, DictAction  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
 from s3pt_mm.common.files import write_json  # noqa: E402
+from s3pt_mm.data.class_mappings import MAPPINGS, load_mapping  # noqa: E402
 from s3pt_mm.reports.tables import write_table  # noqa: E402
-from s3pt_mm.segmentation.class_mapping import load_mapping, mapping_names  # noqa: E402
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--target', required=True, help='config whose test_dataloader is the target'
     )
-    parser.add_argument('--mapping', required=True, choices=mapping_names())
+    parser.add_argument('--mapping', required=True, choices=sorted(MAPPINGS))
     parser.add_argument('--out-dir', required=True)
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE for the source config'

@@ -13,8 +13,8 @@ from mmseg.evaluation import IoUMetric
 from mmseg.registry import METRICS
 
 from s3pt_mm.common.files import write_json
+from s3pt_mm.data.class_mappings import ClassMapping, load_mapping
 from s3pt_mm.data.class_sets import IGNORE
-from s3pt_mm.segmentation.class_mapping import ClassMapping, load_mapping
 
 
 @METRICS.register_module()
@@ -27,7 +27,7 @@ class SegmentationMetric(IoUMetric):
 
     Args:
         result_file: JSON file of the figures; None writes none.
-        mapping: Name of a module in :mod:`s3pt_mm.segmentation.mappings`; None compares the data
+        mapping: Name in :data:`s3pt_mm.data.class_mappings.MAPPINGS`; None compares the data
             set's own classes.
         mapping_role: ``target`` when the labels are the mapping's target data set (the model was
             trained on its source), ``source`` when they are its source.

@@ -7,8 +7,8 @@ import pytest
 import torch
 from mmseg.evaluation import IoUMetric
 
+from s3pt_mm.data.class_mappings import load_mapping
 from s3pt_mm.data.class_sets import CITYSCAPES_19, NUIMAGES_13
-from s3pt_mm.segmentation.class_mapping import load_mapping
 from s3pt_mm.segmentation.metrics import SegmentationMetric
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -140,7 +141,12 @@ class CrIBo(TeacherStudent):
             config,
             depth,
             has_depth,
+            self.extra_cost_terms(fields),
         )
+
+    def extra_cost_terms(self, fields: TokenFields) -> Sequence[Callable[[Tensor], Tensor]]:
+        """Cost terms beside feature, position and depth; none. docs/add_a_cost_term.md."""
+        return ()
 
     def _tell_missing_depth(self, has_depth: Tensor | None) -> None:
         if not self._depth_checked and (has_depth is None or not has_depth.any()):

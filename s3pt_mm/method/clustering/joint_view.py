@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -103,6 +104,7 @@ def cluster_joint_views(
     config: ClusteringConfig,
     depths: Tensor | None = None,
     has_depth: Tensor | None = None,
+    extra_terms: Sequence[Callable[[Tensor], Tensor]] = (),
 ) -> Assignment:
     """Group the 2N tokens of two views of each image into at most K clusters.
 
@@ -116,6 +118,8 @@ def cluster_joint_views(
         config: Settings.
         depths: (B, 2N) metres; ignored where ``has_depth`` is False. None is no LiDAR.
         has_depth: (B, 2N) bool.
+        extra_terms: Further cost terms (docs/add_a_cost_term.md): each maps the labels (B, 2N) of
+            the last round, K where a token is in no cluster yet, to a weighted cost (B, 2N, K).
 
     Raises:
         ValueError: If K exceeds 2N or shapes disagree, naming both.
@@ -140,6 +144,7 @@ def cluster_joint_views(
         terms = [_PositionTerm(positions.to(real), config)]
         if depths is not None and config.depth_weight:
             terms.append(_DepthTerm(depths.to(real), has_depth, config))
+        terms.extend(extra_terms)
         # Round 1 knows one member a cluster: the token that was drawn. K stands for no cluster.
         labels = first_tokens.new_full((batch, num_tokens), clusters)
         labels.scatter_(

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from s3pt_mm.data.class_sets import CLASS_SETS, ClassSet
-
-PACKAGE = 's3pt_mm.segmentation.mappings'
+from s3pt_mm.data.class_sets import CITYSCAPES_19, CLASS_SETS, NUIMAGES_13, ClassSet
 
 
 @dataclass(frozen=True)
@@ -50,6 +46,11 @@ class ClassMapping:
         """Names of the shared classes."""
         return tuple(self.shared)
 
+    def reversed(self) -> ClassMapping:
+        """Trained on the target, tested on the source."""
+        shared = {name: (target, source) for name, (source, target) in self.shared.items()}
+        return ClassMapping(self.target, self.source, shared)
+
     def lookup_table(self, side: str, *, missing: int) -> NDArray[np.int16]:
         """Shared class by class of one side, (256,); ``missing`` where a class is not shared."""
         index = dict(source=0, target=1)[side]
@@ -67,21 +68,52 @@ def same_classes(name: str) -> ClassMapping:
     return ClassMapping(class_set, class_set, {c: ((c,), (c,)) for c in class_set.classes})
 
 
+NUIMAGES_TO_CITYSCAPES = ClassMapping(
+    NUIMAGES_13,
+    CITYSCAPES_19,
+    {
+        'road': (('driveable surface',), ('road',)),
+        'car': (('car',), ('car',)),
+        'truck': (('truck',), ('truck',)),
+        'bus': (('bus',), ('bus',)),
+        'motorcycle': (('motorcycle',), ('motorcycle',)),
+        'bicycle': (('bicycle',), ('bicycle',)),
+        'person': (('pedestrian',), ('person',)),
+        'background': (
+            ('background',),
+            (
+                'sidewalk', 'building', 'wall', 'fence', 'pole', 'traffic light', 'traffic sign',
+                'vegetation', 'terrain', 'sky',
+            ),
+        ),
+    },
+)  # fmt: skip
+"""The eight classes that both label alike. nuImages' driveable surface is Cityscapes' road. Riders
+are left out: Cityscapes tells them from persons, in nuImages they are part of the two-wheeler. Out
+too are construction vehicles and trailers (trucks or unlabelled in Cityscapes), barrier and cone
+(no class there)."""
+
+#: By name, what ``tools/domain_generalisation.py --mapping`` takes. Another weather or city with one
+#: class list is one line; docs/add_a_class_mapping.md.
+MAPPINGS: dict[str, ClassMapping] = {
+    'nuimages_to_cityscapes': NUIMAGES_TO_CITYSCAPES,
+    'cityscapes_to_nuimages': NUIMAGES_TO_CITYSCAPES.reversed(),
+    'cityscapes_to_acdc': same_classes('cityscapes19'),
+    'cityscapes_to_dark_zurich': same_classes('cityscapes19'),
+    'cityscapes_to_foggy_cityscapes': same_classes('cityscapes19'),
+    'cityscapes_to_foggy_driving': same_classes('cityscapes19'),
+    'cityscapes_to_night_driving': same_classes('cityscapes19'),
+    'toydrive_day_to_fog': same_classes('nuimages13'),
+    'toydrive_day_to_night': same_classes('nuimages13'),
+}
+
+
 def load_mapping(name: str) -> ClassMapping:
     """The mapping of a pair of data sets.
-
-    Args:
-        name: Module in ``s3pt_mm/segmentation/mappings``, e.g. ``nuimages_to_cityscapes``.
 
     Raises:
         ValueError: There is none of that name; the message lists those there are.
     """
-    names = mapping_names()
-    if name not in names:
-        raise ValueError(f'No class mapping {name!r}; there are {names}.')
-    return importlib.import_module(f'{PACKAGE}.{name}').MAPPING
-
-
-def mapping_names() -> list[str]:
-    """Names of all mappings."""
-    return sorted(m.name for m in pkgutil.iter_modules(importlib.import_module(PACKAGE).__path__))
+    if name not in MAPPINGS:
+        raise ValueError(f'No class mapping {name!r}; there are {sorted(MAPPINGS)}.')
+    return MAPPINGS[name]
