@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent
 #: Command ``s3pt-NAME`` is ``main`` of ``s3pt_mm/cli/MODULE.py``, as ``tools/MODULE.py`` is.
 COMMANDS = {
     'check': 'check_data',
+    'clusters': 'clusters',
     'convert': 'convert_checkpoint',
     'data': 'create_data',
     'domains': 'domain_generalisation',
