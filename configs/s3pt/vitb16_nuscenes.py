@@ -2,7 +2,7 @@
 # torchrun --nproc_per_node 8 tools/train.py configs/s3pt/vitb16_nuscenes.py --launcher pytorch
 _base_ = [
     '../_base_/models/s3pt_vits16.py',
-    '../_base_/datasets/nuscenes_two_views.py',
+    '../_base_/datasets/nuscenes_two_views_depth.py',
     '../_base_/schedules/vitb_100e.py',
 ]
 model = dict(backbone=dict(arch='deit-base'))

@@ -2,7 +2,7 @@
 # torchrun --nproc_per_node 8 tools/train.py configs/s3pt/vits14_nuscenes_100e.py --launcher pytorch
 _base_ = [
     '../_base_/models/s3pt_vits16.py',
-    '../_base_/datasets/nuscenes_two_views.py',
+    '../_base_/datasets/nuscenes_two_views_depth.py',
     '../_base_/schedules/vits_100e.py',
 ]
 model = dict(backbone=dict(patch_size=14))

@@ -19,6 +19,7 @@ compat.apply()
 
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
 import torch  # noqa: E402
 from mmengine.logging import MMLogger  # noqa: E402
 
@@ -96,7 +97,6 @@ def build_backbone(args: argparse.Namespace, seed: int) -> clusters.Backbone:
     init_cfg = None
     if args.backbone != 'random':
         init_cfg = dict(type='Pretrained', checkpoint=args.backbone, prefix=args.prefix)
-    MMLogger.get_instance('clusters', log_level='WARNING')  # not a line a parameter
     network = PretrainVisionTransformer(
         arch=ARCHITECTURES[args.arch],
         img_size=args.size,
@@ -112,6 +112,8 @@ def build_backbone(args: argparse.Namespace, seed: int) -> clusters.Backbone:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure; rows by seed and setting, and by class."""
+    if not MMLogger.check_instance_created('clusters'):
+        MMLogger.get_instance('clusters', log_level='WARNING')  # not a line a parameter
     settings = dict(args.settings or [(name, dict(preset)) for name, preset in PRESETS.items()])
     items, names = cluster_sources.load(args)
     figures: list[dict[str, Any]] = []
@@ -132,11 +134,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         for setting, images in found.items():
             recalls = [recall for row in images for recall in row['recalls']]
             sizes = {f'recall_{k}': v for k, v in clusters.recall_by(recalls).items()}
-            means = {
-                key: float(np.nanmean([row.get(key, np.nan) for row in images] or [np.nan]))
-                for key in images[0]
-                if isinstance(images[0][key], (int, float)) and key != 'image'
-            }
+            # An image without labels, depth or borders has no such figure.
+            means = pd.DataFrame(images).drop(columns='image').select_dtypes('number').mean()
             figures.append(dict(setting=setting, seed=seed, **means, **sizes))
             shares: dict[str, list[float]] = defaultdict(list)
             for recall in recalls:

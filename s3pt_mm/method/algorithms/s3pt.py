@@ -17,8 +17,9 @@ class S3PT(CrIBo):
     * vMF prototypes and a centre in probability space: frequent and rare classes may have
       clusters of different concentration.
     * 128 clusters, one Sinkhorn iteration, 2,500 images in memory: many loosely balanced
-      clusters, so that small objects keep one of their own.
-    * LiDAR depth in the clustering cost (weight 4): what lies at different distances is not merged.
+      clusters. The five rounds merge most of them again: docs/clusters.md has what is left, and
+      what small objects need.
+    * LiDAR depth in the clustering cost (weight 4): clusters keep to a distance.
 
     Args:
         head: As in CrIBo; ``prototype_kind`` defaults to 'vmf'.
