@@ -25,6 +25,7 @@ LADDER = [
 ]
 TOY = [f'toydrive/{method}_vitt16' for method in METHODS] + ['toydrive/demo_s3pt_vitt16']
 FOLDER = [f'{method}/vits16_image_folder' for method in METHODS]
+LOGS = ['s3pt/vits16_logs']
 STEPS = 5  # iterations of an epoch
 
 
@@ -41,7 +42,7 @@ def build_model(cfg: Config) -> nn.Module:
         return MODELS.build(cfg.model)
 
 
-@pytest.mark.parametrize('name', MAIN + PATCHES + LADDER + TOY + FOLDER)
+@pytest.mark.parametrize('name', MAIN + PATCHES + LADDER + TOY + FOLDER + LOGS)
 def test_builds_and_has_the_documented_keys(name: str) -> None:
     cfg = load(name)
     model = build_model(cfg)
@@ -67,7 +68,7 @@ def test_no_pretraining_config_is_forgotten() -> None:
         for folder in folders
         for path in (ROOT / 'configs' / folder).glob('*.py')
     }
-    assert there == set(MAIN + PATCHES + LADDER + FOLDER)
+    assert there == set(MAIN + PATCHES + LADDER + FOLDER + LOGS)
 
 
 def table(name: str) -> dict:

@@ -1,10 +1,11 @@
 """Cross-entropy between prototype distributions without the (objects x prototypes) tensor.
 
 A rank of 32 images has some hundred objects (docs/clusters.md), each with a row in both views, and
-65,536 prototypes: one float32 tensor of that size is some hundred megabytes, up to gigabytes with
-many clusters, and the plain form of the loss keeps about ten. Here the logits exist for one slice of rows at a time. Because the loss is a sum with known coefficients, the gradient of a
-slice is formed while its logits are at hand: nothing is recomputed, and what survives a
-slice has the size of the parameters' own gradients.
+65,536 prototypes: one float32 tensor of that size is some hundred megabytes, gigabytes where more
+clusters survive, and the plain form of the loss keeps about ten. Here the logits exist for one
+slice of rows at a time. Because the loss is a sum with known coefficients, the gradient of a slice
+is formed while its logits are at hand: nothing is recomputed, and what survives a slice has the
+size of the parameters' own gradients.
 """
 
 from __future__ import annotations
