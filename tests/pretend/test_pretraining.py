@@ -1,0 +1,56 @@
+"""Real fp16 steps of S3PT, CrIBo and DINO on the pretend accelerator, within budgets."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CONFIGS = [f'{method}/vits16_nuscenes.py' for method in ('s3pt', 'cribo', 'dino')]
+# The host waits in the model for the valid clusters, the consistent objects and the logged numbers;
+# in the hooks for the divergence guard's verdict and for the loss scaler's.
+WAITS_IN_MODEL, WAITS_IN_HOOKS = {'s3pt': 3, 'cribo': 3, 'dino': 1}, 2
+# Two layers, one slice of rows, a nearly empty queue: what grows is a new launch a step.
+KERNELS = {'s3pt': 1340, 'cribo': 1120, 'dino': 620}
+
+
+def reports_of(folder: Path, *words: str) -> dict:
+    """What ``python -m tests.pretend.MODULE`` logged, in a process of its own."""
+    out = folder / 'report.json'
+    command = [sys.executable, '-m', f'tests.pretend.{words[0]}', str(out), *words[1:]]
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(command, cwd=root, env=os.environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(out.read_text())
+
+
+@pytest.fixture(scope='module')
+def reports(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """One log a method, of the last of three steps."""
+    found = reports_of(tmp_path_factory.mktemp('pretend'), 'steps', *CONFIGS)
+    return {config.partition('/')[0]: report for config, report in found.items()}
+
+
+@pytest.mark.parametrize('method', KERNELS)
+def test_budgets(reports: dict, method: str) -> None:
+    report = reports[method]
+    assert report['teacher_moved'] and report['logged'].get('cycle_share', 1) > 0
+    assert not report['unawaited_copies']
+    waits = report['synchronisations_by_place']
+    assert report['synchronisations_in_model'] <= WAITS_IN_MODEL[method], waits
+    assert report['synchronisations_in_hooks'] <= WAITS_IN_HOOKS, waits
+    assert report['kernels'] <= KERNELS[method], report['kernels_by_place'][:8]
+
+
+def test_one_copy_a_field(reports: dict) -> None:
+    """A batch: two views, positions, depths, their mask and first tokens; or twelve crops.
+
+    The other copies are indices that the host works out: valid objects, and each target's rows.
+    """
+    most = {'s3pt': 6 + 9, 'cribo': 6 + 9, 'dino': 12 + 3}
+    for name, report in reports.items():
+        assert report['copies'] <= most[name], report['copies_by_place']
