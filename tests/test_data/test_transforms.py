@@ -15,7 +15,6 @@ from torchvision.transforms import RandomResizedCrop
 
 from s3pt_mm.data.transforms import photometric as colour
 from s3pt_mm.data.transforms.image import EncodedImage
-from s3pt_mm.data.transforms.photometric import Photometric
 from s3pt_mm.data.transforms.tokens import TokenGeometry
 from s3pt_mm.data.transforms.views import MultiCropViews, TwoViews, draw_box, resize
 from s3pt_mm.resume.keyed_sampler import KeyedIndex
@@ -76,47 +75,35 @@ def test_blur_equals_torchvision(picture, sigma):
     assert np.abs(ours.astype(int) - theirs)[inner, inner].max() <= 1
 
 
-def test_photometric_draws_each_step_with_its_probability(picture, monkeypatch):
-    counts = dict.fromkeys(['jitter', 'to_grey', 'gaussian_blur', 'solarise'], 0)
-
-    def counting(name):
-        def step(image, *_):
-            counts[name] += 1
-            return image
-
-        return step
-
-    for name in ('to_grey', 'gaussian_blur', 'solarise'):
-        monkeypatch.setattr(colour, name, counting(name))
-    step = counting('jitter')
-    monkeypatch.setattr(Photometric, 'jitter', lambda self, image: step(image))
+def test_photometric_draws_each_step_with_its_probability():
     view = TwoViews().photometric[1]
-    for _ in range(2000):
-        view(picture[:8, :8])
-    shares = [counts[name] / 2000 for name in counts]
+    drawn = [view.draw() for _ in range(2000)]
+    shares = np.mean(
+        [(bool(c.steps), c.grey, c.sigma is not None, c.solarize) for c in drawn], axis=0
+    )
     np.testing.assert_allclose(shares, [0.8, 0.2, 0.1, 0.2], atol=0.035)
 
 
-def test_jitter_draws_orders_and_factors(picture, monkeypatch):
+def test_a_draw_is_applied_in_its_order(picture, monkeypatch):
     calls = []
-    for name in ('brightness', 'contrast', 'saturation', 'hue'):
-        monkeypatch.setattr(
-            colour, f'adjust_{name}', lambda image, x, name=name: calls.append((name, x)) or image
-        )
-    for _ in range(600):
-        TwoViews().photometric[0].jitter(picture)
-    orders = {tuple(name for name, _ in calls[i : i + 4]) for i in range(0, 2400, 4)}
-    assert len(orders) == 24
-    for name, low, high in (
-        ('brightness', 0.6, 1.4),
-        ('contrast', 0.6, 1.4),
-        ('saturation', 0.8, 1.2),
-        ('hue', -0.1, 0.1),
-    ):
-        drawn = np.array([x for n, x in calls if n == name])
+    steps = [lambda image, x, n=number: calls.append((n, x)) or image for number in range(4)]
+    monkeypatch.setattr(colour, '_ADJUST', steps)
+    for name in ('to_grey', 'gaussian_blur', 'solarise'):
+        monkeypatch.setattr(colour, name, lambda image, *_, n=name: calls.append(n) or image)
+    colours = colour.Colours(((3, 0.1), (0, 1.2)), True, 0.5, True)
+    TwoViews().photometric[0].apply(picture, colours)
+    assert calls == [(3, 0.1), (0, 1.2), 'to_grey', 'gaussian_blur', 'solarise']
+
+
+def test_jitter_draws_orders_and_factors():
+    view = TwoViews(jitter_prob=1.0).photometric[0]
+    drawn = [view.draw().steps for _ in range(600)]
+    assert len({tuple(step for step, _ in steps) for steps in drawn}) == 24
+    for step, (low, high) in enumerate(((0.6, 1.4), (0.6, 1.4), (0.8, 1.2), (-0.1, 0.1))):
+        factors = np.array([dict(steps)[step] for steps in drawn])
         span = high - low
-        assert low <= drawn.min() < low + 0.02 * span
-        assert high - 0.02 * span < drawn.max() <= high
+        assert low <= factors.min() < low + 0.02 * span
+        assert high - 0.02 * span < factors.max() <= high
 
 
 # ---- boxes and resizing -------------------------------------------------------------------------
