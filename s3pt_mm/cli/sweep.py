@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from s3pt_mm.common.checksums import sha256
 from s3pt_mm.common.files import write_json
 from s3pt_mm.common.shipped import shipped
 from s3pt_mm.reports.tables import write_table
@@ -96,7 +97,11 @@ def sweep(
         RuntimeError: A run failed; the message names its log.
     """
     settings = dict(
-        config=str(config), checkpoint=str(checkpoint), max_iters=max_iters, options=list(options)
+        config=str(config),
+        checkpoint=str(checkpoint),
+        content=sha256(checkpoint) if Path(checkpoint).is_file() else None,
+        max_iters=max_iters,
+        options=list(options),
     )
     out_dir.mkdir(parents=True, exist_ok=True)
     record = out_dir / 'settings.json'

@@ -5,13 +5,16 @@ import json
 import os
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 
 from s3pt_mm.cli import check_data as check_module
 from s3pt_mm.cli.check_data import check_dataset
+from s3pt_mm.common.errors import DataError
 from s3pt_mm.data.datasets.image_folder import ImageFolderDataset
 from s3pt_mm.data.datasets.nuscenes_images import NuScenesImages
+from s3pt_mm.data.transforms.image import EncodedImage
 from tests.nuscenes_tables import write_jpeg
 from tests.tool_runs import load_tool
 
@@ -56,6 +59,45 @@ def test_finds_each_fault_once(damaged, info_dir, tmp_path, workers, monkeypatch
     assert report['counts'] == {'missing': 1, 'torn': 2, 'wrong size': 2, 'no lidar': 0}
     assert json.loads(out.read_text()) == report
     assert os.listdir(tmp_path).count('report.json.progress') == 0
+
+
+@pytest.fixture
+def jpeg():
+    """A JPEG of 1600 x 900 pixels with structure everywhere."""
+    noise = np.random.default_rng(0).integers(0, 255, (90, 160, 3), np.uint8)
+    return cv2.imencode('.jpg', cv2.resize(noise, (1600, 900)))[1].tobytes()
+
+
+DAMAGE = {
+    'hole': lambda data: data[: len(data) // 2] + bytes(2000) + data[len(data) // 2 + 2000 :],
+    'small hole': lambda data: data[: len(data) // 2] + bytes(99) + data[len(data) // 2 + 99 :],
+    'missing third': lambda data: data[: len(data) // 3] + data[2 * len(data) // 3 :],
+    'half and an end mark': lambda data: data[: len(data) // 2] + b'\xff\xd9',
+    'half': lambda data: data[: len(data) // 2],
+    'zeros at the end': lambda data: data[: len(data) // 2] + bytes(len(data) // 2),
+}
+
+
+@pytest.mark.parametrize('damage', DAMAGE)
+def test_damage_inside_a_jpeg_is_found_by_check_and_loader(jpeg, tmp_path, damage):
+    """OpenCV and Pillow decode the first four without a word."""
+    for number in range(3):
+        (tmp_path / f'{number}.jpg').write_bytes(jpeg)
+    (tmp_path / '1.jpg').write_bytes(DAMAGE[damage](jpeg))
+    (tmp_path / '2.jpg').write_bytes(jpeg + b"a camera maker's own words")  # harmless
+    folder = ImageFolderDataset(data_root=str(tmp_path))
+    problems = check_dataset(folder, tmp_path / 'r.json', workers=1)['problems']
+    assert [(os.path.basename(p['file']), p['kind']) for p in problems] == [('1.jpg', 'torn')]
+    with pytest.raises(DataError, match='1.jpg: the JPEG is torn or damaged'):
+        EncodedImage((tmp_path / '1.jpg').read_bytes(), '1.jpg').decode(4)
+
+
+@pytest.mark.parametrize('reduction', [1, 2, 4, 8])
+def test_pixels_are_those_of_opencv(jpeg, reduction):
+    flags = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4,
+             8: cv2.IMREAD_REDUCED_COLOR_8}  # fmt: skip
+    expected = cv2.imdecode(np.frombuffer(jpeg, np.uint8), flags[reduction])
+    assert np.array_equal(EncodedImage(jpeg, '').decode(reduction), expected[..., ::-1])
 
 
 def test_whole_dataset_has_no_problem(nuscenes_root, info_dir, tmp_path):

@@ -92,6 +92,16 @@ def test_other_settings_are_refused(train, tmp_path):
         sweep('p.py', 'other.pth', out_dir=out, learning_rates=[1e-3])
 
 
+def test_other_weights_at_the_same_path_are_refused(train, tmp_path):
+    weights = tmp_path / 'w.pth'
+    weights.write_bytes(b'one')
+    sweep('p.py', weights, out_dir=tmp_path / 'out', learning_rates=[1e-3])
+    sweep('p.py', weights, out_dir=tmp_path / 'out', learning_rates=[1e-3])
+    weights.write_bytes(b'two')
+    with pytest.raises(ValueError, match='other settings .*content.*Give another --out-dir'):
+        sweep('p.py', weights, out_dir=tmp_path / 'out', learning_rates=[1e-3])
+
+
 def test_a_failure_names_the_log(train, tmp_path):
     with pytest.raises(RuntimeError, match=r'(?s)status 1.*sweep.log.*boom: no such data'):
         sweep('p.py', 'w.pth', out_dir=tmp_path / 'o', options=['fail=1'])
