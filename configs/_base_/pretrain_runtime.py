@@ -22,6 +22,7 @@ default_hooks = dict(
         interval_minutes=30,  # an epoch may take hours
         max_keep_ckpts=2,
         save_last=True,
+        background=True,
     ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     # The method's own, in this dict and not in `custom_hooks`: a child's list replaces its parent's

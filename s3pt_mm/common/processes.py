@@ -29,15 +29,28 @@ def machine() -> str:
     return f'{host}-{hashlib.sha256("".join(parts).encode()).hexdigest()[:8]}'
 
 
-def alive(process: int) -> bool:
-    """Whether a process of this :func:`machine` runs."""
+def started(process: int) -> str:
+    """When a process of this :func:`machine` began, in the kernel's ticks; '' where unknown."""
+    try:
+        return Path(f'/proc/{process}/stat').read_text().rpartition(')')[2].split()[19]
+    except (OSError, IndexError):
+        return ''
+
+
+def alive(process: int, since: str | None = None) -> bool:
+    """Whether a process of this :func:`machine` runs.
+
+    Args:
+        process: Its number.
+        since: What :func:`started` said of it: the number may be another's by now.
+    """
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
     except PermissionError:  # somebody else's
         pass
-    return True
+    return since is None or started(process) == since
 
 
 def file_system_time(folder: Path) -> float:

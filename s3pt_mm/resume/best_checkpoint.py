@@ -1,7 +1,9 @@
-"""The best checkpoint, written as safely as the others."""
+"""How checkpoints are written, the best too: whole or not at all, in the background if asked."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +11,85 @@ from mmengine import dist
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from s3pt_mm.resume.checkpoint_files import remove
+from s3pt_mm.common.files import write_text
+from s3pt_mm.resume.background import BackgroundWriter, collect, host_copy
+from s3pt_mm.resume.checkpoint_files import (
+    TEMPLATES,
+    CheckpointError,
+    prune,
+    remove,
+    write_checkpoint,
+)
+from s3pt_mm.resume.ranks import on_main
+from s3pt_mm.resume.resumption import Resumption
+from s3pt_mm.resume.run_lock import RunLock
 
 
 class AtomicBestCheckpoint(CheckpointHook):
-    """mmengine's ``save_best`` through temporary files; the part of ``SafeCheckpointHook`` that
-    knows how mmengine keeps the best.
+    """mmengine's ``CheckpointHook`` through temporary files: the part of ``SafeCheckpointHook``
+    that writes, and that knows how mmengine keeps the best.
 
-    Subclasses write (``_save_atomically``) and, after a new best score, save a checkpoint to
-    resume from (``_save_at_validation``).
+    Subclasses save a checkpoint to resume from after a new best score (``_save_at_validation``).
     """
 
-    def _save_atomically(self, runner: Runner, name: str, **kwargs: Any) -> None:
-        raise NotImplementedError
+    background: bool
+    _writer: BackgroundWriter
+    _lock: RunLock | None
+    _resumption: Resumption
+
+    def _save_atomically(
+        self, runner: Runner, name: str, *, pointer: Path | None = None, **kwargs: Any
+    ) -> None:
+        """``runner.save_checkpoint`` by way of a temporary file; all ranks learn of a failure.
+
+        Raises:
+            CheckpointError: On all ranks, if the file could not be written.
+        """
+        path, iteration = Path(self.out_dir) / name, runner.train_loop.iter
+
+        def write(content: Mapping[str, Any]) -> None:
+            write_checkpoint(content, path, iteration=iteration, run=self._resumption.run)
+            if pointer is not None:  # a checkpoint to resume from, not the best one
+                write_text(pointer, str(path))
+                prune(path, self.max_keep_ckpts, self._templates())
+
+        def begin() -> None:
+            self._lock.check()
+            content = collect(runner, **kwargs)
+            if self.background and pointer is not None:
+                self._writer.start(functools.partial(write, host_copy(content)))
+            else:
+                write(content)
+
+        self._on_main(begin)
+
+    def _finish(self) -> None:
+        """Waits for the checkpoint that is being written.
+
+        Raises:
+            CheckpointError: On all ranks, if it could not be.
+        """
+        if self.background:
+            self._on_main(self._raise_what_the_writer_met)
+
+    def _raise_what_the_writer_met(self) -> None:
+        error = self._writer.finish()
+        if isinstance(error, OSError):
+            raise error
+        if error is not None:
+            raise CheckpointError(f'Writing a checkpoint failed: {error!r}') from error
+
+    def _on_main(self, action: Callable[[], Any]) -> Any:
+        """:func:`on_main`; a failure ends the run, so the work folder is given back."""
+        try:
+            return on_main(action, folder=Path(self.out_dir or '.'))
+        except CheckpointError:
+            if self._lock is not None:
+                self._lock.release()
+            raise
+
+    def _templates(self) -> tuple[str, ...]:
+        return tuple({self.filename_tmpl, *TEMPLATES})
 
     def _save_at_validation(self, runner: Runner) -> None:
         raise NotImplementedError

@@ -16,6 +16,8 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
 
+from s3pt_mm.resume.norm_buffers import norm_buffers, restore_norm_buffers
+
 _STOP, _SKIP, _WARN, _OFF = 'stop', 'skip', 'warn', 'off'
 
 
@@ -85,6 +87,7 @@ class DivergenceHook(Hook):
         self._bad_loss: Tensor | None = None
         self._batch: Any = None
         self._restored: Mapping[str, int] | None = None
+        self._statistics: dict[str, Tensor] = {}
 
     # --------------------------------------------------------- before the step
     def before_train(self, runner: Runner) -> None:
@@ -135,8 +138,15 @@ class DivergenceHook(Hook):
         self._stepped = True
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Remembers the batch."""
+        """Remembers the batch and, when skipping, the statistics that a forward pass moves."""
         self._batch = data_batch
+        if self.non_finite == _SKIP and self._bad_loss is None:
+            self._statistics = norm_buffers(_module(runner))
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether a batch since the last step was bad, so that the next step will be refused."""
+        return self._bad_loss is not None and bool(self._bad_loss)
 
     def _reason(self, wrapper: Any) -> str | None:
         """Why the step must not be taken; the same on all ranks."""
@@ -164,6 +174,7 @@ class DivergenceHook(Hook):
         path = self._report(runner, reason)
         if self.non_finite == _SKIP:
             getattr(_module(runner), 'forget_step', lambda: None)()
+            restore_norm_buffers(_module(runner), self._statistics)
             if self._skips <= self.max_skips:
                 runner.logger.warning(
                     f'Iteration {runner.iter + 1}: {reason}; step skipped ({self._skips} in a '

@@ -17,6 +17,7 @@ from torch import nn
 
 from s3pt_mm.common.errors import ConfigError
 from s3pt_mm.resume.batches import keyed_batches, keyed_sampler_of
+from s3pt_mm.resume.data_identity import require_same_data
 from s3pt_mm.resume.exact_resume import ExactResume
 
 
@@ -62,9 +63,11 @@ class ExactEpochTrainLoop(ExactResume, EpochBasedTrainLoop):
 
     def run(self) -> nn.Module:
         """Launches training, from the resumed position if there is one."""
+        require_same_data(self.dataloader.dataset)
         self.runner.call_hook('before_train')
         random_state = self._go_on()
         resumed = self._iter > 0
+        self._say_if_done(self._epoch >= self._max_epochs)
         self._validate()
         while self._epoch < self._max_epochs and not self.stop_training:
             # Hooks before an epoch may draw random numbers. At an epoch's start they must draw what
@@ -109,10 +112,14 @@ class ExactEpochTrainLoop(ExactResume, EpochBasedTrainLoop):
         self._validate()
 
     def _batch_without_state(self) -> int:
-        return self._iter - self._epoch * len(self.dataloader)
+        # Of another data set or batch size it may lie anywhere.
+        batch = self._iter - self._epoch * len(self.dataloader)
+        return batch if 0 <= batch < len(self.dataloader) else 0
 
-    def _last_batch(self) -> int:
-        return len(self.dataloader)
+    def _moved_to(self, epoch: int, done: int, size: int, total: int) -> dict[str, int]:
+        batches = len(self.dataloader)
+        batch = min(done * self.dataloader.sampler.size // (size * total), batches - 1)
+        return dict(batch=batch, iter=epoch * batches + batch)
 
 
 @LOOPS.register_module()
@@ -159,9 +166,11 @@ class ExactIterTrainLoop(ExactResume, IterBasedTrainLoop):
 
     def run(self) -> nn.Module:
         """Launches training, from the resumed position if there is one."""
+        require_same_data(self.dataloader.dataset)
         self.runner.call_hook('before_train')
         random_state = self._go_on()
         resumed = self._iter > 0
+        self._say_if_done(self._iter >= self._max_iters)
         self.runner.call_hook('before_train_epoch')
         self._validate()
         if resumed:
@@ -193,5 +202,5 @@ class ExactIterTrainLoop(ExactResume, IterBasedTrainLoop):
     def _batch_without_state(self) -> int:
         return self._iter
 
-    def _last_batch(self) -> int:
-        return self._max_iters
+    def _moved_to(self, epoch: int, done: int, size: int, total: int) -> dict[str, int]:
+        return dict(batch=done // total)

@@ -14,6 +14,8 @@ from torch import nn
 
 from s3pt_mm.common.errors import ConfigError
 from s3pt_mm.resume.batches import ignore_worker_signals
+from s3pt_mm.resume.data_identity import fingerprint
+from s3pt_mm.resume.norm_buffers import norm_buffers, restore_norm_buffers
 from s3pt_mm.resume.random_state import get_random_state, seed_cpu_generators, set_random_state
 
 
@@ -28,6 +30,7 @@ class ExactResume:
     validation_pending: bool = False
     max_worker_restarts: int = 10
     _held_random: dict[str, Any] | None = None
+    _data: str | None = None
     batch: int = 0  # batches of this epoch that are done (iteration-based: of the run)
 
     # ------------------------------------------------------------------ saving
@@ -43,7 +46,36 @@ class ExactResume:
             dataset_size=sampler.size,
             batch_size=self.dataloader.batch_sampler.batch_size,
             world_size=get_world_size(),
+            data=self._fingerprint(),
         )
+
+    def moved(self, then: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, tuple[Any, Any]]]:
+        """A saved position in this run's steps: the same share of the epoch is done.
+
+        Returns:
+            The position, and what differs: name -> (then, now).
+        """
+        here = self.position()
+        changed = {
+            name: (then[name], here[name])
+            for name in ('dataset_size', 'batch_size', 'world_size', 'data')
+            if name in then and then[name] != here[name]
+        }
+        position = dict(then)
+        if changed.keys() - {'data'}:
+            done = then['batch'] * then['batch_size'] * then['world_size']
+            total = here['batch_size'] * here['world_size']
+            position.update(self._moved_to(then['epoch'], done, then['dataset_size'], total))
+        return position, changed
+
+    def _fingerprint(self) -> str:
+        if self._data is None:
+            self._data = fingerprint(self.dataloader.dataset)
+        return self._data
+
+    def _moved_to(self, epoch: int, done: int, size: int, total: int) -> dict[str, int]:
+        """Batch and iteration after ``done`` samples of an epoch of ``size``, ``total`` a step."""
+        raise NotImplementedError
 
     def random_state(self) -> dict[str, Any]:
         """This rank's random states; during a validation, those of the training it interrupts."""
@@ -67,6 +99,11 @@ class ExactResume:
         groups = self.runner.optim_wrapper.param_groups
         return sum(groups.values(), []) if isinstance(groups, dict) else groups
 
+    def norm_buffers(self) -> dict[str, torch.Tensor]:
+        """Running statistics of this rank, which other ranks need not share."""
+        found = norm_buffers(_unwrapped(self.runner.model))
+        return {name: buffer.cpu() for name, buffer in found.items()}
+
     # ---------------------------------------------------------------- resuming
     def _go_on(self) -> Mapping[str, Any] | None:
         """Moves to the resumed position. Returns this rank's random states, to be set later."""
@@ -75,7 +112,7 @@ class ExactResume:
         position = None if state is None else state['position']
         if self._iter == 0:
             return None
-        if position is None or (position['epoch'], position['iter']) != (self._epoch, self._iter):
+        if position is None:
             self.batch = self._batch_without_state()
             print_log(
                 f'The checkpoint at iteration {self._iter} holds no exact-resumption state (it was '
@@ -85,25 +122,12 @@ class ExactResume:
                 level=logging.WARNING,
             )
             return None
-        here = self.position()
-        changed = {
-            name: (position[name], here[name])
-            for name in ('dataset_size', 'batch_size', 'world_size')
-            if position[name] != here[name]
-        }
         self.dataloader.sampler.seed = position['sampler_seed']
         self.validation_pending = position['validation_pending']
         self.batch = position['batch']
-        if changed:
-            done = position['batch'] * position['batch_size'] * position['world_size']
-            self.batch = min(done // (here['batch_size'] * here['world_size']), self._last_batch())
-            print_log(
-                'Resuming with other settings than the checkpoint was written with (then, now): '
-                f'{changed}. The run continues near the same sample, but not exactly.',
-                logger='current',
-                level=logging.WARNING,
-            )
         self._restore_gradients(state['gradients'])
+        if len(state.get('buffers', ())) == get_world_size():
+            restore_norm_buffers(_unwrapped(self.runner.model), state['buffers'][get_rank()])
         ranks = state['random']
         return ranks[get_rank()] if len(ranks) == get_world_size() else None
 
@@ -123,6 +147,14 @@ class ExactResume:
                     'ones inherit it from configs/_base_/pretrain_runtime.py)'
                 )
 
+    def _say_if_done(self, done: bool) -> None:
+        if self._iter > 0 and done and not self.validation_pending:
+            print_log(
+                f'Nothing left to do: the run in {self.runner.work_dir} has done its '
+                f'{self._iter} iterations. A longer train_cfg goes on from here.',
+                logger='current',
+            )
+
     def _restore_gradients(self, gradients: Mapping[str, torch.Tensor]) -> None:
         parameters = dict(_unwrapped(self.runner.model).named_parameters())
         for name, gradient in gradients.items():
@@ -141,9 +173,6 @@ class ExactResume:
             seed_cpu_generators(self.dataloader.sampler.seed, get_rank(), self._iter)
 
     def _batch_without_state(self) -> int:
-        raise NotImplementedError
-
-    def _last_batch(self) -> int:
         raise NotImplementedError
 
     # -------------------------------------------------------------- validation

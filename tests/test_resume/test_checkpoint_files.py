@@ -17,17 +17,46 @@ def folder(tmp_path):
 
 
 def write(path, number):
-    torch.save({'number': torch.tensor(number)}, files.temporary_path(path))
-    files.commit(files.temporary_path(path), path, iteration=number)
+    content = {'number': torch.tensor(number)}
+    files.write_checkpoint(content, path, iteration=number, run='mine')
 
 
-def test_newest_first_by_time_of_saving_not_by_name_or_mtime(folder):
+def test_the_furthest_first_whatever_a_clock_said(folder):
     os.utime(folder / 'iter_2.pth')
     (folder / 'best_acc_iter_9.pth').write_bytes(b'')
     (folder / '.iter_11.pth.tmp').write_bytes(b'')
     found = files.find_checkpoints(folder, ['iter_{}.pth'])
-    assert [c.path.name for c in found] == ['iter_9.pth', 'iter_10.pth', 'iter_2.pth']
+    assert [c.path.name for c in found] == ['iter_10.pth', 'iter_9.pth', 'iter_2.pth']
     assert files.find_checkpoints(folder / 'absent', ['iter_{}.pth']) == []
+
+
+def test_a_foreign_checkpoint_is_placed_by_what_it_holds(folder):
+    torch.save({'meta': {'iter': 5}}, folder / 'epoch_100.pth')
+    (folder / 'epoch_7.pth').write_bytes(b'torn')
+    found = files.find_checkpoints(folder)
+    assert [c.iteration for c in found] == [10, 9, 5, 2, -1]
+    assert found[2].run is None
+    assert [c.iteration for c in files.find_checkpoints(folder, run='mine')] == [10, 9, 2]
+
+
+def test_the_last_run_is_the_one_that_saved_last(folder):
+    """A new run in a finished one's folder has not come as far, and is the one to go on with."""
+    for number in (1, 3):
+        content = {'number': torch.tensor(number)}
+        files.write_checkpoint(content, folder / f'iter_{number}.pth', iteration=number, run='new')
+    assert files.newest_whole(folder).name == 'iter_10.pth'
+    (folder / 'last_checkpoint').write_text('/moved/elsewhere/iter_1.pth')
+    assert files.newest_whole(folder).name == 'iter_3.pth'
+    (folder / 'last_checkpoint').write_text(str(folder / 'iter_9.pth'))
+    assert files.newest_whole(folder).name == 'iter_10.pth'
+
+
+def test_another_runs_checkpoint_of_the_same_name_is_kept(folder):
+    content = {'number': torch.tensor(77)}
+    files.write_checkpoint(content, folder / 'iter_9.pth', iteration=9, run='other')
+    assert torch.load(folder / 'iter_9.pth')['number'] == 77
+    assert torch.load(folder / 'iter_9.kept_1.pth')['number'] == 9
+    assert all(files.fault(folder / name) is None for name in ('iter_9.pth', 'iter_9.kept_1.pth'))
 
 
 def test_checksum_file_is_the_standard_format(folder):
@@ -82,7 +111,7 @@ def test_a_crash_while_replacing_leaves_a_whole_file(folder, monkeypatch, moment
             raise KeyboardInterrupt
         real(source, target)
 
-    monkeypatch.setattr(files.os, 'replace', crash)
+    monkeypatch.setattr(os, 'replace', crash)
     with pytest.raises(KeyboardInterrupt):
         write(path, 90)
     assert count['n'] == {'checksum': 1, 'rename': 2, 'after': 3}[moment]

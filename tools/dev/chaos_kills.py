@@ -124,7 +124,7 @@ class _SaveCounter:
 
 def _half_written(folder: Path, since: float) -> bool:
     """Whether a checkpoint is being written by a run that started at ``since``."""
-    for path in folder.glob('.*.pth.tmp'):
+    for path in folder.glob('.*.partial'):
         try:
             if path.stat().st_mtime >= since:
                 return True

@@ -29,6 +29,8 @@ NOT_COMPARED = (
     'message_hub/log_scalars/train/memory',
     'message_hub/log_scalars/val/time',
     'message_hub/log_scalars/val/data_time',
+    'exact_resume/run',
+    'exact_resume/recipe/settings',
 )
 
 
