@@ -17,7 +17,8 @@ from s3pt_mm.data.datasets.image_folder import ImageFolderDataset
 from s3pt_mm.data.datasets.info_file import load_info_file
 from s3pt_mm.data.datasets.nuscenes_images import NuScenesImages
 from s3pt_mm.data.geometry import project_points
-from s3pt_mm.data.labelled_images import LabelledImages, read_label_map
+from s3pt_mm.data.label_maps import read_label_map
+from s3pt_mm.data.labelled_images import LabelledImages
 from s3pt_mm.data.transforms.image import LoadImage
 from s3pt_mm.data.transforms.lidar import LoadLidar, read_sweep
 from s3pt_mm.data.transforms.views import TwoViews

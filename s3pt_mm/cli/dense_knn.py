@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from s3pt_mm.hosts import compat
@@ -18,7 +17,9 @@ compat.apply()
 import torch  # noqa: E402
 from mmengine.logging import MMLogger  # noqa: E402
 
+from s3pt_mm.common.errors import DataError, explain  # noqa: E402
 from s3pt_mm.common.files import write_json  # noqa: E402
+from s3pt_mm.data.class_sets import CLASS_SETS  # noqa: E402
 from s3pt_mm.data.labelled_images import LabelledImages  # noqa: E402
 from s3pt_mm.probes.evaluation import evaluate_with_controls, knn_head, linear_head  # noqa: E402
 from s3pt_mm.reports.tables import to_markdown, write_table  # noqa: E402
@@ -34,11 +35,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--patch-size', type=int, default=16)
     parser.add_argument('--prefix', default='teacher.backbone.')
     parser.add_argument(
-        '--train', required=True, help='list of create_data.py nuimages, or a Cityscapes folder'
+        '--train',
+        required=True,
+        help='list of create_data.py nuimages, a Cityscapes folder, or IMAGES=MASKS, two folders',
     )
     parser.add_argument('--val', required=True, help='the same, to be segmented')
     parser.add_argument(
-        '--class-set', default='nuimages13', choices=('nuimages5', 'nuimages13', 'nuimages25')
+        '--class-set',
+        help=f'{", ".join(CLASS_SETS)}, or a class list (docs/own_labels.md); default: nuimages13 '
+        'for a list, cityscapes19 for a folder',
     )
     parser.add_argument('--image-size', type=int, nargs=2, default=(448, 800), metavar=('H', 'W'))
     parser.add_argument('--max-images', type=int, help='of each list, spread evenly')
@@ -76,6 +81,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     patch = args.patch_size
     if any(side % patch for side in args.image_size):
         raise SystemExit(f'--image-size {args.image_size} is no multiple of the patch, {patch}.')
+    settings = dict(image_size=tuple(args.image_size), max_images=args.max_images)
+    settings |= dict(class_set=args.class_set)
+    splits = [
+        LabelledImages.from_argument(source, split, **settings)
+        for source, split in ((args.train, 'train'), (args.val, 'val'))
+    ]
     MMLogger.get_instance('dense_knn', log_level='WARNING')  # not a line a parameter
     torch.manual_seed(args.seed)
     backbone = FrozenVisionTransformer(
@@ -87,13 +98,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     )
     backbone.init_weights()
     backbone.to(args.device)
-    settings = dict(image_size=tuple(args.image_size), max_images=args.max_images)
     start = time.monotonic()
     head = linear_head() if args.linear else knn_head(k=args.k, temperature=args.temperature)
     result = evaluate_with_controls(
         backbone,
-        _images(args.train, 'train', args.class_set, settings),
-        _images(args.val, 'val', args.class_set, settings),
+        *splits,
         dict(probe=head),
         views=args.views,
         remove_place=args.remove_place,
@@ -127,14 +136,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def _images(source: str, split: str, class_set: str, settings: dict[str, Any]) -> LabelledImages:
-    if Path(source).is_dir():
-        return LabelledImages.from_cityscapes(source, split, **settings)
-    return LabelledImages.from_nuimages(source, class_set=class_set, **settings)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_arguments(parser)
-    run(parser.parse_args(argv))
+    args = parser.parse_args(argv)
+    try:
+        run(args)
+    except (DataError, ValueError, OSError) as error:
+        raise SystemExit(f'error: {explain(error)}') from None

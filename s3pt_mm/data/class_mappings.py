@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from s3pt_mm.data.class_sets import CITYSCAPES_19, CLASS_SETS, NUIMAGES_13, ClassSet
+from s3pt_mm.data.class_lists import class_set as find_class_set
+from s3pt_mm.data.class_sets import CITYSCAPES_19, NUIMAGES_13, ClassSet
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class ClassMapping:
 
 def same_classes(name: str) -> ClassMapping:
     """Mapping between two data sets with one class list (another weather, another city)."""
-    class_set = CLASS_SETS[name]
+    class_set = find_class_set(name)
     return ClassMapping(class_set, class_set, {c: ((c,), (c,)) for c in class_set.classes})
 
 

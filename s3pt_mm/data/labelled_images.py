@@ -1,97 +1,29 @@
 """Images with semantic label maps, read without mmseg: for dense k-NN and the pre-training probe.
 
-The list is the JSON file that ``tools/create_data.py nuimages`` writes, or two folders in
-Cityscapes' layout.
+The list is the JSON file that ``tools/create_data.py nuimages`` writes, two folders in Cityscapes'
+layout, or any two folders with a class list (docs/own_labels.md).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from s3pt_mm.data.class_sets import CLASS_SETS, ClassSet
+from s3pt_mm.data.class_lists import class_set as find_class_set
+from s3pt_mm.data.class_sets import ClassSet
+from s3pt_mm.data.label_maps import folder_pairs, load_list, read_label_map
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 DrawBox = Callable[[int, int], tuple[int, int, int, int]]
-
-
-class LabelError(ValueError):
-    """A mask file that is missing, of another size than its image, or with a value out of range."""
-
-
-def apply_class_set(raw: NDArray, class_set: ClassSet, *, path: str | Path) -> NDArray[np.uint8]:
-    """Turn the values of a mask file into training labels.
-
-    Args:
-        raw: (H, W) integers, as stored.
-        class_set: What they mean.
-        path: File name, for the message.
-
-    Returns:
-        (H, W) labels, 255 where ignored.
-
-    Raises:
-        LabelError: A value that the class set does not know.
-    """
-    if raw.ndim != 2:
-        raise LabelError(
-            f'Mask {path} has shape {raw.shape}; a mask has one channel (H, W) of class ids.'
-        )
-    table = class_set.lookup_table()
-    fits = raw.dtype == np.uint8 or (0 <= raw.min() and raw.max() <= 255)
-    # Every training image passes here, so the gathers are OpenCV's: a tenth of NumPy's time.
-    bytes_ = raw.astype(np.uint8, copy=False)
-    if not fits or cv2.LUT(bytes_, (table < 0).astype(np.uint8)).any():
-        known = set(class_set.raw_to_label)
-        unknown = sorted(set(np.unique(raw).tolist()) - known)
-        raise LabelError(
-            f'Mask {path} holds the label {unknown[0]} (of {unknown[:8]}), out of range: '
-            f'{class_set.name} knows {sorted(known)}. Is the file of another data set or version?'
-        )
-    return cv2.LUT(bytes_, table.astype(np.uint8))
-
-
-def read_label_map(
-    path: str | Path, class_set: ClassSet, *, image_size: tuple[int, int], img_path: str | Path
-) -> NDArray[np.uint8]:
-    """Read one mask file and check it.
-
-    Args:
-        path: The mask, an 8-bit PNG (palette or grey).
-        class_set: What its values mean.
-        image_size: (height, width) of the image the mask belongs to, in pixels.
-        img_path: That image's file, for the messages.
-
-    Returns:
-        (H, W) training labels, 255 where ignored.
-
-    Raises:
-        LabelError: Missing file, another size than the image, or a value out of range.
-    """
-    if not Path(path).is_file():
-        raise LabelError(
-            f'Mask {path} of image {img_path} is missing. Make the masks with '
-            '`tools/create_data.py nuimages` (nuImages) or cityscapesscripts (Cityscapes).'
-        )
-    with Image.open(path) as file:
-        raw = np.asarray(file)
-    if raw.shape[:2] != tuple(image_size):
-        raise LabelError(
-            f'Mask {path} is {raw.shape[1]} x {raw.shape[0]} pixels, its image {img_path} '
-            f'{image_size[1]} x {image_size[0]}.'
-        )
-    return apply_class_set(raw, class_set, path=path)
 
 
 @dataclass(frozen=True)
@@ -114,7 +46,7 @@ class LabelledImages(torch.utils.data.Dataset):
 
     Args:
         pairs: (image path, mask path) of each item.
-        class_set: What the masks' values mean.
+        class_set: What the masks' values mean: a name of :data:`CLASS_SETS`, or a class list's file.
         image_size: (height, width) that images are resized to (bilinear, antialiased); multiples
             of the patch. Label maps keep their own resolution.
         max_images: Use this many, spread evenly over the list; None uses all.
@@ -134,7 +66,7 @@ class LabelledImages(torch.utils.data.Dataset):
             chosen = np.linspace(0, len(pairs) - 1, max_images).round().astype(int)
             pairs = [pairs[index] for index in chosen]
         self.pairs = [(str(image), str(mask)) for image, mask in pairs]
-        self.class_set = CLASS_SETS[class_set] if isinstance(class_set, str) else class_set
+        self.class_set = find_class_set(class_set)
         self.image_size = tuple(image_size)
 
     @classmethod
@@ -164,7 +96,7 @@ class LabelledImages(torch.utils.data.Dataset):
                 f'List of labelled images {ann_file} does not exist; '
                 '`tools/create_data.py nuimages` writes it.'
             )
-        items = json.loads(ann_file.read_text())['data_list']
+        items = load_list(ann_file, find_class_set(class_set))
         images, masks = Path(image_root or ann_file.parent), Path(mask_root or ann_file.parent)
         pairs = [(images / item['img_path'], masks / item['seg_map_path']) for item in items]
         return cls(pairs, class_set=class_set, image_size=image_size, max_images=max_images)
@@ -197,9 +129,61 @@ class LabelledImages(torch.utils.data.Dataset):
         return cls(pairs, class_set=class_set, image_size=image_size, max_images=max_images)
 
     @classmethod
+    def from_folders(
+        cls,
+        images: str | Path,
+        masks: str | Path,
+        *,
+        image_size: tuple[int, int],
+        class_set: ClassSet | str,
+        mask_suffix: str = '.png',
+        max_images: int | None = None,
+    ) -> LabelledImages:
+        """Read a folder of images and one of masks with the same names; subfolders count.
+
+        Args:
+            images: Folder of images.
+            masks: Folder of masks: ``b/c.jpg`` of ``images`` has ``b/c`` + ``mask_suffix``.
+            image_size: See the class.
+            class_set: See the class.
+            mask_suffix: End of a mask's name after its image's, e.g. ``_L.png``.
+            max_images: See the class.
+        """
+        pairs = folder_pairs(images, masks, mask_suffix)
+        return cls(pairs, class_set=class_set, image_size=image_size, max_images=max_images)
+
+    @classmethod
     def build(cls, **arguments: Any) -> LabelledImages:
-        """From a config: with ``root``, :meth:`from_cityscapes`; else :meth:`from_nuimages`."""
-        return (cls.from_cityscapes if 'root' in arguments else cls.from_nuimages)(**arguments)
+        """From a config: with ``root`` :meth:`from_cityscapes`, with ``images`` and ``masks``
+        :meth:`from_folders`, else :meth:`from_nuimages`."""
+        if 'root' in arguments:
+            return cls.from_cityscapes(**arguments)
+        return (cls.from_folders if 'images' in arguments else cls.from_nuimages)(**arguments)
+
+    @classmethod
+    def from_argument(
+        cls, source: str, split: str, *, class_set: ClassSet | str | None = None, **settings: Any
+    ) -> LabelledImages:
+        """From a command line.
+
+        Args:
+            source: A list of nuImages, Cityscapes' folder, or ``IMAGES=MASKS``, two folders.
+            split: Of a Cityscapes folder.
+            class_set: See the class; None takes ``nuimages13`` or ``cityscapes19``.
+            settings: ``image_size`` and ``max_images``.
+
+        Raises:
+            ValueError: Two folders without a class set.
+        """
+        images, equals, masks = source.partition('=')
+        if equals and class_set is None:
+            raise ValueError(f'{source}: name a class list (--class-set FILE) for own folders.')
+        settings |= {} if class_set is None else dict(class_set=class_set)
+        if equals:
+            return cls.from_folders(images, masks, **settings)
+        if Path(source).is_dir():
+            return cls.from_cityscapes(source, split, **settings)
+        return cls.from_nuimages(source, **settings)
 
     def __len__(self) -> int:
         return len(self.pairs)

@@ -29,8 +29,8 @@ class KnnProbeHook(Hook):
 
     Args:
         train: Arguments of ``LabelledImages.build`` for the memory: a nuImages list
-            (``ann_file``) or a Cityscapes folder (``root``, ``split``), and ``image_size``,
-            ``class_set``, ``max_images``.
+            (``ann_file``), a Cityscapes folder (``root``, ``split``) or any two folders
+            (``images``, ``masks``), and ``image_size``, ``class_set``, ``max_images``.
         val: The same for the images that are segmented.
         interval: Epochs between probes.
         at_start: Probe the untrained teacher too, the figure to compare with.

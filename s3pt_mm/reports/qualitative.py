@@ -25,9 +25,11 @@ from s3pt_mm.reports.palette import IGNORED_COLOUR, colourise
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``tools/analysis/qualitative.py``."""
     parser.add_argument('--pred', nargs='+', required=True, metavar='NAME=FOLDER')
-    parser.add_argument('--data', required=True, help='nuimages_val.json, or a Cityscapes folder')
+    parser.add_argument(
+        '--data', required=True, help='nuimages_val.json, Cityscapes folder, IMAGES=MASKS'
+    )
     parser.add_argument('--split', default='val', help='of a Cityscapes folder')
-    parser.add_argument('--class-set', default='nuimages13', choices=('nuimages13', 'nuimages25'))
+    parser.add_argument('--class-set', help='name, or class list; default: of the data set')
     parser.add_argument('--images', nargs='+', help='file names; default: spread over the list')
     parser.add_argument('--rows', type=int, default=4)
     parser.add_argument('--out', required=True, help='stem of .pdf and .png')
@@ -36,10 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Entry point of ``tools/analysis/qualitative.py``."""
     settings = dict(image_size=(16, 16), max_images=None if args.images else args.rows)
-    if Path(args.data).is_dir():
-        images = LabelledImages.from_cityscapes(args.data, args.split, **settings)
-    else:
-        images = LabelledImages.from_nuimages(args.data, class_set=args.class_set, **settings)
+    settings |= dict(class_set=args.class_set)
+    images = LabelledImages.from_argument(args.data, args.split, **settings)
     folders = {}
     for argument in args.pred:
         name, _, folder = argument.partition('=')

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os.path as osp
 from typing import Any
 
 from mmseg.datasets import BaseSegDataset, CityscapesDataset
 from mmseg.registry import DATASETS
 
-from s3pt_mm.data.class_sets import CLASS_SETS
+from s3pt_mm.data.class_lists import class_set as find_class_set
+from s3pt_mm.data.label_maps import folder_pairs, load_list
 
 
 @DATASETS.register_module()
@@ -21,7 +21,8 @@ class NuImagesDataset(BaseSegDataset):
 
     Args:
         class_set: ``nuimages13`` (the ten detection classes, driveable surface, ego vehicle,
-            background; choice of this package) or ``nuimages25`` (every category).
+            background; choice of this package), ``nuimages25`` (every category), or a class list's
+            file (docs/own_labels.md).
         ann_file: ``nuimages_train.json`` and the like; relative to ``data_root``.
         data_prefix: ``img_path`` and ``seg_map_path``: folders of images and masks, relative to
             ``data_root``; the default is right when masks were written into the nuImages folder.
@@ -36,15 +37,10 @@ class NuImagesDataset(BaseSegDataset):
         data_prefix: dict[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
-        if class_set not in ('nuimages13', 'nuimages25'):
-            raise ValueError(f'class_set is {class_set!r}; choose nuimages13 or nuimages25.')
-        chosen = CLASS_SETS[class_set]
-        metainfo = dict(
-            classes=chosen.classes, palette=[list(c) for c in chosen.palette], class_set=class_set
-        )
+        self.class_set = class_set  # not metainfo, which replaces a file's name by its lines
         super().__init__(
             ann_file=ann_file,
-            metainfo=metainfo,
+            metainfo=_metainfo(class_set),
             data_prefix=data_prefix or dict(img_path='', seg_map_path=''),
             **kwargs,
         )
@@ -60,21 +56,75 @@ class NuImagesDataset(BaseSegDataset):
                 f'{self.ann_file} does not exist; write it with `tools/create_data.py nuimages '
                 f'--root {self.data_root or "ROOT"}`.'
             )
-        with open(self.ann_file, encoding='utf-8') as file:
-            items = json.load(file)['data_list']
+        items = load_list(self.ann_file, find_class_set(self.class_set))
         images = self.data_prefix.get('img_path') or ''
         masks = self.data_prefix.get('seg_map_path') or ''
         return [
-            dict(
-                img_path=osp.join(images, item['img_path']),
-                seg_map_path=osp.join(masks, item['seg_map_path']),
-                class_set=self._metainfo['class_set'],
-                label_map=None,
-                reduce_zero_label=False,
-                seg_fields=[],
+            _item(
+                osp.join(images, item['img_path']),
+                osp.join(masks, item['seg_map_path']),
+                self.class_set,
             )
             for item in items
         ]
+
+
+@DATASETS.register_module()
+class FolderSegDataset(BaseSegDataset):
+    """Any folder of images and masks with a class list (docs/own_labels.md).
+
+    Use ``LoadSegmentationLabels`` in the pipeline.
+
+    Args:
+        class_set: Class list's file, or a shipped class set's name.
+        data_prefix: ``img_path`` and ``seg_map_path``: folders of images and of masks with the same
+            names, relative to ``data_root``.
+        seg_map_suffix: End of a mask's name, after its image's.
+        kwargs: See mmseg's ``BaseSegDataset``.
+    """
+
+    def __init__(
+        self,
+        *,
+        class_set: str,
+        data_prefix: dict[str, str],
+        seg_map_suffix: str = '.png',
+        **kwargs: Any,
+    ) -> None:
+        self.class_set = class_set
+        super().__init__(
+            metainfo=_metainfo(class_set),
+            data_prefix=data_prefix,
+            seg_map_suffix=seg_map_suffix,
+            **kwargs,
+        )
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """Images in sorted order with their masks.
+
+        Raises:
+            DataError: There is no image.
+        """
+        prefix = self.data_prefix
+        pairs = folder_pairs(prefix['img_path'], prefix['seg_map_path'], self.seg_map_suffix)
+        return [_item(str(i), str(m), self.class_set) for i, m in pairs]
+
+
+def _metainfo(class_set: str) -> dict[str, Any]:
+    chosen = find_class_set(class_set)
+    palette = [list(colour) for colour in chosen.palette]
+    return dict(classes=chosen.classes, palette=palette)
+
+
+def _item(img_path: str, seg_map_path: str, class_set: str) -> dict[str, Any]:
+    return dict(
+        img_path=img_path,
+        seg_map_path=seg_map_path,
+        class_set=class_set,
+        label_map=None,
+        reduce_zero_label=False,
+        seg_fields=[],
+    )
 
 
 @DATASETS.register_module()

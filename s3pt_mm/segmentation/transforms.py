@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from mmcv.transforms import BaseTransform
 from mmseg.registry import TRANSFORMS
 
-from s3pt_mm.data.class_sets import CLASS_SETS
-from s3pt_mm.data.labelled_images import read_label_map
+from s3pt_mm.data.class_lists import class_set
+from s3pt_mm.data.label_maps import read_label_map
+
+_class_set = functools.cache(class_set)  # a file is read once a process, not once an image
 
 
 @TRANSFORMS.register_module()
@@ -20,8 +23,8 @@ class LoadSegmentationLabels(BaseTransform):
     ``gt_seg_map`` (H, W) uint8, 255 where ignored, and its name in ``seg_fields``.
 
     Args:
-        class_set: Name of a class set; None takes the data set's (``results['class_set']``), and
-            Cityscapes' 19 classes where it names none.
+        class_set: Name of a class set, or a class list's file; None takes the data set's
+            (``results['class_set']``), and Cityscapes' 19 classes where it names none.
     """
 
     def __init__(self, class_set: str | None = None) -> None:
@@ -36,7 +39,7 @@ class LoadSegmentationLabels(BaseTransform):
         name = self.class_set or results.get('class_set') or 'cityscapes19'
         results['gt_seg_map'] = read_label_map(
             results['seg_map_path'],
-            CLASS_SETS[name],
+            _class_set(name),
             image_size=tuple(results['ori_shape'][:2]),
             img_path=results['img_path'],
         )

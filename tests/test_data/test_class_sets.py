@@ -14,7 +14,7 @@ from s3pt_mm.data.class_sets import (
     NUIMAGES_CATEGORIES,
     NUIMAGES_RAW_IDS,
 )
-from s3pt_mm.data.labelled_images import LabelError, read_label_map
+from s3pt_mm.data.label_maps import LabelError, read_label_map
 from s3pt_mm.probes.confusion import confusion_matrix, scores
 
 

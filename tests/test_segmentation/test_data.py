@@ -10,7 +10,7 @@ from PIL import Image
 
 import s3pt_mm.segmentation  # noqa: F401
 from s3pt_mm.data.class_sets import NUIMAGES_13, NUIMAGES_25, NUIMAGES_RAW_IDS
-from s3pt_mm.data.labelled_images import LabelError
+from s3pt_mm.data.label_maps import LabelError
 
 PIPELINE = [dict(type='LoadImageFromFile'), dict(type='mmseg.LoadSegmentationLabels')]
 

@@ -1,0 +1,123 @@
+"""Files of labels: which mask belongs to which image, and what its values mean."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from s3pt_mm.common.errors import DataError
+from s3pt_mm.data.class_sets import ClassSet
+
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm')
+
+
+class LabelError(ValueError):
+    """A mask file that is missing, of another size than its image, or with a value out of range."""
+
+
+def apply_class_set(raw: NDArray, class_set: ClassSet, *, path: str | Path) -> NDArray[np.uint8]:
+    """Turn the values of a mask file into training labels.
+
+    Args:
+        raw: (H, W) integers, as stored.
+        class_set: What they mean.
+        path: File name, for the message.
+
+    Returns:
+        (H, W) labels, 255 where ignored.
+
+    Raises:
+        LabelError: A value that the class set does not know.
+    """
+    if raw.ndim != 2:
+        raise LabelError(
+            f'Mask {path} has shape {raw.shape}; a mask has one channel (H, W) of class ids.'
+        )
+    table = class_set.lookup_table()
+    fits = raw.dtype == np.uint8 or (0 <= raw.min() and raw.max() <= 255)
+    # Every training image passes here, so the gathers are OpenCV's: a tenth of NumPy's time.
+    bytes_ = raw.astype(np.uint8, copy=False)
+    if not fits or cv2.LUT(bytes_, (table < 0).astype(np.uint8)).any():
+        known = set(class_set.raw_to_label)
+        unknown = sorted(set(np.unique(raw).tolist()) - known)
+        raise LabelError(
+            f'Mask {path} holds the label {unknown[0]} (of {unknown[:8]}), out of range: '
+            f'{class_set.name} knows {sorted(known)}, its classes are '
+            f'{", ".join(class_set.classes)}. Is the file of another data set or version?'
+        )
+    return cv2.LUT(bytes_, table.astype(np.uint8))
+
+
+def read_label_map(
+    path: str | Path, class_set: ClassSet, *, image_size: tuple[int, int], img_path: str | Path
+) -> NDArray[np.uint8]:
+    """Read one mask file and check it.
+
+    Args:
+        path: The mask, an 8-bit PNG (palette or grey).
+        class_set: What its values mean.
+        image_size: (height, width) of the image the mask belongs to, in pixels.
+        img_path: That image's file, for the messages.
+
+    Returns:
+        (H, W) training labels, 255 where ignored.
+
+    Raises:
+        LabelError: Missing file, another size than the image, or a value out of range.
+    """
+    if not Path(path).is_file():
+        raise LabelError(
+            f'Mask {path} of image {img_path} is missing. Make the masks with '
+            '`tools/create_data.py nuimages` (nuImages) or cityscapesscripts (Cityscapes); masks '
+            'of your own are called as their images (docs/own_labels.md).'
+        )
+    with Image.open(path) as file:
+        raw = np.asarray(file)
+    if raw.shape[:2] != tuple(image_size):
+        raise LabelError(
+            f'Mask {path} is {raw.shape[1]} x {raw.shape[0]} pixels, its image {img_path} '
+            f'{image_size[1]} x {image_size[0]}.'
+        )
+    return apply_class_set(raw, class_set, path=path)
+
+
+def load_list(path: str | Path, class_set: ClassSet) -> list[dict[str, str]]:
+    """Items of a list file in the format of ``tools/create_data.py nuimages``.
+
+    Raises:
+        LabelError: A class set of nuImages for a list that this command did not write: other data
+            sets' values would count as nuImages' categories without a word.
+    """
+    content = json.loads(Path(path).read_text())
+    if class_set.name.startswith('nuimages') and 'raw_ids' not in content.get('metainfo', {}):
+        raise LabelError(
+            f'{path}: class set {class_set.name} is for lists of `tools/create_data.py nuimages`, '
+            'which this is not. Name your own classes: docs/own_labels.md.'
+        )
+    return content['data_list']
+
+
+def folder_pairs(
+    images: str | Path, masks: str | Path, mask_suffix: str = '.png'
+) -> list[tuple[Path, Path]]:
+    """Images below a folder, sorted, with the masks of the same names below another.
+
+    Args:
+        images: Folder of images; links to folders are not followed.
+        masks: Folder of masks: ``b/c.jpg`` of ``images`` has ``b/c`` + ``mask_suffix`` here.
+        mask_suffix: End of a mask's name, after its image's.
+
+    Raises:
+        DataError: There is no image.
+    """
+    paths = sorted(p for p in Path(images).rglob('*') if p.suffix.lower() in IMAGE_SUFFIXES)
+    if not paths:
+        raise DataError(images, 'holds no image', f'Endings that count: {IMAGE_SUFFIXES}')
+    names = (os.path.splitext(path.relative_to(images))[0] for path in paths)
+    return [(p, Path(masks) / f'{name}{mask_suffix}') for p, name in zip(paths, names, strict=True)]
