@@ -1,6 +1,7 @@
 # make setup   the environment alone (VENV, default .venv)
 # make demo    set-up, then ToyDrive, S3PT pre-training and its report in work_dirs/demo/
 # make test    set-up, then the whole test suite; PYTEST_ARGS adds options
+# make docs    set-up, then the documentation's site in work_dirs/site; a broken link or docstring fails
 # make lock    resolve requirements/*.txt anew into requirements/lock.txt (needs uv)
 SHELL := /bin/sh
 VENV ?= .venv
@@ -9,7 +10,7 @@ python := $(VENV)/bin/python
 # Several checkouts may share one environment: the one that runs comes first.
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 
-.PHONY: help setup demo test test-fast lint lock
+.PHONY: help setup demo docs test test-fast lint lock
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -19,6 +20,9 @@ setup:
 
 demo: setup
 	"$(python)" tools/dev/make_demo.py
+
+docs: setup
+	"$(python)" -m mkdocs build --strict
 
 test: setup
 	"$(python)" -m pytest $(PYTEST_ARGS)

@@ -76,8 +76,8 @@ class MultiCropViews(BaseTransform):
         local_scale: area range of the local crops.
         ratio: range of width / height of every crop.
         flip_prob: probability of a mirrored view.
-        jitter_prob, brightness, contrast, saturation, hue, grey_prob, blur_sigma,
-            solarize_threshold: see :class:`Photometric`; the same in every view.
+        jitter_prob: see :class:`Photometric`, as the others up to ``grey_prob``, ``blur_sigma``
+            and ``solarize_threshold``; the same in every view.
         blur_prob: probability of blur in global views 1 and 2.
         solarize_prob: the same for solarisation.
         local_blur_prob: probability of blur in local views.
