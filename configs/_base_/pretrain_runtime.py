@@ -2,6 +2,7 @@
 default_scope = 'mmpretrain'
 custom_imports = dict(
     imports=[
+        's3pt_mm.hosts.applied',  # safe reading, also under mmpretrain's own tools
         's3pt_mm.method.algorithms',
         's3pt_mm.method.hooks',
         's3pt_mm.method.param_groups',

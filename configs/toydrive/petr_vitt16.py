@@ -39,7 +39,7 @@ train_pipeline = [*test_pipeline[:2], *annotations, pack]
 
 split = dict(
     data_root=data_root,
-    ann_file='nuscenes_infos_train.pkl',
+    ann_file='nuscenes_infos_train.parquet',
     indices=num_samples,
     keep_in_memory=True,  # nothing is random, so each sample is prepared once
 )

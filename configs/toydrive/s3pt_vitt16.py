@@ -49,7 +49,7 @@ train_dataloader = dict(
     dataset=dict(
         type='NuScenesImages',
         data_root='data/toydrive/nuscenes/',
-        ann_file='nuscenes_infos_train.pkl',
+        ann_file='nuscenes_infos_train.parquet',
         pipeline=train_pipeline,
     ),
 )

@@ -1,7 +1,7 @@
 """Read a whole pre-training dataset and report missing, torn and odd files.
 
-    python tools/check_data.py --info data/nuscenes/nuscenes_infos_train.pkl --root data/nuscenes \\
-        --out work_dirs/check.json
+    python tools/check_data.py --root data/nuscenes \\
+        --info data/nuscenes/nuscenes_infos_train.parquet --out work_dirs/check.json
     python tools/check_data.py --folder /path/to/images --out check.csv
     python tools/check_data.py --config configs/s3pt/vits16_nuscenes.py --out check.json
 

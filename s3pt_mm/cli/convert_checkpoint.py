@@ -11,9 +11,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from s3pt_mm.common.errors import explain
+from s3pt_mm.common.errors import DataError, explain
 from s3pt_mm.weights.convert import convert_file
-from s3pt_mm.weights.files import UnsafeCheckpointError
 from s3pt_mm.weights.layouts import LAYOUTS
 
 
@@ -31,6 +30,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     try:
         size = convert_file(**vars(args))
-    except (UnsafeCheckpointError, ValueError, OSError) as error:
+    except (DataError, ValueError, OSError) as error:
         sys.exit(f'convert_checkpoint.py: {explain(error)}')
     print(f'{args.target}: {", ".join(f"{name} {value}" for name, value in size.items())}')

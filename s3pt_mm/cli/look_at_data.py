@@ -17,6 +17,7 @@ import numpy as np
 from rich.progress import track
 
 from s3pt_mm.common.errors import DataError, explain
+from s3pt_mm.common.files import inside
 from s3pt_mm.data.datasets.nuscenes_images import NuScenesImages
 from s3pt_mm.data.transforms.image import LoadImage
 from s3pt_mm.data.transforms.lidar import LoadLidar
@@ -79,7 +80,7 @@ def look_at(
         uvd = results.get('lidar_uvd', np.zeros((0, 3), dtype=np.float32))
         counts[camera].append(len(uvd))
         picture = draw_returns(results['img'].decode(), uvd, width)
-        path = out_dir / f'{index:06d}_{camera or "image"}.jpg'
+        path = inside(out_dir, f'{index:06d}_{camera or "image"}.jpg', dataset.ann_file)
         if not cv2.imwrite(str(path), picture[..., ::-1]):
             raise DataError(path, 'the picture could not be written', 'Check --out-dir')
     return dict(counts)

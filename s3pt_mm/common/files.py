@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from s3pt_mm.common.errors import DataError
 from s3pt_mm.common.processes import alive, file_system_time, machine
 
 _LEFTOVER = re.compile(r'\.(?P<name>.+)\.(?P<machine>[^.]+)\.(?P<process>\d+)\.partial')
@@ -21,6 +22,27 @@ _DAY = 24 * 3600
 def temporary_path(path: Path) -> Path:
     """Where this process prepares ``path``: hidden, beside it, and naming the writer."""
     return path.with_name(f'.{path.name}.{machine()}.{os.getpid()}.partial')
+
+
+def inside(folder: Path, name: str, source: str | os.PathLike[str]) -> Path:
+    """``folder / name`` for a name that a file brings, and which must not leave the folder.
+
+    Args:
+        folder: Where the file may lie.
+        name: From a table, list or log.
+        source: That table, for the message.
+
+    Raises:
+        DataError: The name is absolute or climbs up with ``..``.
+    """
+    parts = Path(name).parts
+    if not parts or Path(name).is_absolute() or '..' in parts or '\0' in name:
+        raise DataError(
+            source,
+            f'names the file {name!r}, which is not inside {folder}',
+            'Names are relative and without ".."; do not use this table, or correct it',
+        )
+    return folder / name
 
 
 @contextmanager

@@ -34,7 +34,7 @@ from pycocotools import mask as coco_mask
 
 from s3pt_mm.common.workers import usable_cpus
 from s3pt_mm.common.errors import ConfigError, DataError
-from s3pt_mm.common.files import remove_leftovers, replacing, write_json
+from s3pt_mm.common.files import inside, remove_leftovers, replacing, write_json
 from s3pt_mm.data.class_sets import NUIMAGES_25, NUIMAGES_RAW_IDS
 
 MASK_FOLDER = 'semantic_masks'
@@ -151,7 +151,8 @@ def read_jobs(root: Path, version: str, target: Path) -> Iterator[MaskJob]:
     """Read the tables of one version; one job a key-frame image, in the tables' order.
 
     Raises:
-        DataError: A table is missing, or a category has a name that nuImages does not.
+        DataError: A table is missing, a category has a name that nuImages does not, or a file name
+            leads out of its folder.
     """
     tables = {name: _table(root, version, name) for name in (
         'category', 'sample_data', 'surface_ann', 'object_ann')}  # fmt: skip
@@ -174,9 +175,10 @@ def read_jobs(root: Path, version: str, target: Path) -> Iterator[MaskJob]:
             )
     for row in tables['sample_data']:
         if row['is_key_frame']:
+            table = root / version / 'sample_data.json'
             yield MaskJob(
-                root / row['filename'],
-                (target / row['filename']).with_suffix('.png'),
+                inside(root, row['filename'], table),
+                inside(target, row['filename'], table).with_suffix('.png'),
                 row['token'],
                 tuple(layers.get(row['token'], ())),
             )

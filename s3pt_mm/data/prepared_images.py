@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from s3pt_mm.common.errors import DataError
-from s3pt_mm.common.files import write_bytes, write_json
+from s3pt_mm.common.files import inside, write_bytes, write_json
 from s3pt_mm.data.datasets.image_folder import SUFFIXES
 from s3pt_mm.data.datasets.info_file import load_info_file, write_info_file
 from s3pt_mm.data.datasets.nuscenes_images import DATA_PREFIX
@@ -136,7 +136,7 @@ class PreparedInfos:
 
     def __init__(self, source: Path, root: Path, out: Path, reduction: int) -> None:
         infos = load_info_file(source)
-        self.root, self.out, self.reduction = root, out, reduction
+        self.source, self.root, self.out, self.reduction = source, root, out, reduction
         self.pairs: list[tuple[str, str]] = []
         self._lidar: set[Path] = set()
         self.metainfo = {**infos['metainfo'], 'prepared_reduction': reduction}
@@ -178,7 +178,7 @@ class PreparedInfos:
 
     def _place(self, path: str, prefix: str | None) -> Path:
         """A file relative to the root: with the dataset's default prefix, or as it is written."""
-        bare = Path(path)
+        bare = inside(Path(), path, self.source)
         if prefix in DATA_PREFIX and (self.root / DATA_PREFIX[prefix] / bare).exists():
             return Path(DATA_PREFIX[prefix]) / bare
         return bare

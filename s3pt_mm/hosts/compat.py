@@ -14,7 +14,6 @@ import importlib.abc
 import importlib.machinery
 import importlib.metadata
 import os
-import pickle
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +21,8 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from s3pt_mm import VERSION_WINDOWS
+from s3pt_mm.common.reading import plain_history_buffers, trusted_globals
+from s3pt_mm.hosts.safe_files import read_files_safely
 
 
 @dataclass(frozen=True)
@@ -155,84 +156,8 @@ def stand_in_for_mmcv_operators() -> None:
         sys.meta_path.append(_StandInExtension())
 
 
-def plain_history_buffers() -> None:
-    """Write and read mmengine's ``HistoryBuffer`` as numbers alone, without its functions."""
-    from mmengine.logging.history_buffer import HistoryBuffer
-
-    def getstate(self: HistoryBuffer) -> dict[str, object]:
-        """Numbers only: the functions belong to the class and are there after loading."""
-        return {key: value for key, value in self.__dict__.items() if key != 'statistics_methods'}
-
-    def setstate(self: HistoryBuffer, state: dict[str, object]) -> None:
-        """Take the numbers and ignore functions that a file brings along."""
-        self._set_default_statistics()
-        self.__dict__.update(
-            {key: value for key, value in state.items() if key != 'statistics_methods'}
-        )
-
-    HistoryBuffer.__getstate__ = getstate
-    HistoryBuffer.__setstate__ = setstate
-
-
-def _history_method(owner: object, name: object) -> str:
-    """What ``getattr`` means inside a checkpoint: the name of a HistoryBuffer method, no more.
-
-    Files of an unpatched mmengine hold ``getattr(HistoryBuffer, 'mean')``. The real ``getattr``
-    would be a way to reach any code, so this stands in for it; :func:`plain_history_buffers`
-    throws the result away.
-
-    Raises:
-        pickle.UnpicklingError: the file asks for anything else.
-    """
-    from mmengine.logging.history_buffer import HistoryBuffer
-
-    if owner is HistoryBuffer and name in ('min', 'max', 'mean', 'current'):
-        return str(name)
-    raise pickle.UnpicklingError(
-        f'Unsupported use of getattr({owner!r}, {name!r}) in a checkpoint: only the '
-        "statistics of mmengine's HistoryBuffer are accepted"
-    )
-
-
-def trusted_globals() -> list[object]:
-    """Classes that OpenMMLab's own checkpoints hold and that only carry data.
-
-    Returns:
-        mmengine's ``HistoryBuffer`` (the log of a run), numpy's array and scalar constructors and
-        its dtypes (random states, metainfo, log values), and the stand-in for ``getattr``. None of
-        them runs code that a file brings.
-    """
-    import numpy as np
-    from mmengine.logging.history_buffer import HistoryBuffer
-
-    core = importlib.import_module(
-        'numpy.core' if np.__version__.startswith('1.') else 'numpy._core'
-    )
-    multiarray = importlib.import_module(core.__name__ + '.multiarray')
-    dtypes = {type(np.dtype(code)) for code in np.typecodes['All']}
-    # Files name the module by the numpy that wrote them: `numpy.core` up to 1.26, `numpy._core`
-    # from 2.0.
-    aliases = [
-        (function, f'{module}.multiarray.{name}')
-        for name, function in (
-            ('_reconstruct', multiarray._reconstruct),
-            ('scalar', multiarray.scalar),
-        )
-        for module in ('numpy.core', 'numpy._core')
-    ]
-    stand_ins = [(_history_method, 'builtins.getattr'), (_history_method, '__builtin__.getattr')]
-    return [
-        HistoryBuffer,
-        np.ndarray,
-        np.dtype,
-        *sorted(dtypes, key=lambda cls: cls.__name__),
-        *aliases,
-        *stand_ins,
-    ]
-
-
 def trust_openmmlab_checkpoints() -> None:
-    """Add :func:`trusted_globals` to those that ``torch.load(weights_only=True)`` accepts."""
+    """Let plain ``torch.load(weights_only=True)`` read OpenMMLab's own checkpoints too."""
     import torch
 
     torch.serialization.add_safe_globals(trusted_globals())
@@ -295,6 +220,14 @@ STEPS: tuple[Step, ...] = (
         'mmengine writes checkpoints of plain containers and tensors, or registers these classes '
         'itself',
         trust_openmmlab_checkpoints,
+    ),
+    Step(
+        'read_files_safely',
+        'mmengine 0.10.7 unpickles info files, makes any object that a YAML config names, loads '
+        'weights by address with weights_only=False into a file named by the last part of the '
+        'address, and runs the text of a config that a checkpoint holds when it resumes from it',
+        'never: the doors stay, and somebody else has to have closed them',
+        read_files_safely,
     ),
 )
 

@@ -1,7 +1,8 @@
 """Safe reading, writing and conversion of weights."""
 
+from s3pt_mm.common.reading import UnsafeCheckpointError, read_checkpoint
 from s3pt_mm.weights.convert import CONTAINERS, convert_file, from_backbone, to_backbone
-from s3pt_mm.weights.files import UnsafeCheckpointError, load_checkpoint_file, write_weights
+from s3pt_mm.weights.files import write_weights
 from s3pt_mm.weights.layouts import LAYOUTS, LayoutError
 
 __all__ = [
@@ -11,7 +12,7 @@ __all__ = [
     'UnsafeCheckpointError',
     'convert_file',
     'from_backbone',
-    'load_checkpoint_file',
+    'read_checkpoint',
     'to_backbone',
     'write_weights',
 ]

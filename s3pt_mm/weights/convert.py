@@ -11,7 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
-from s3pt_mm.weights.files import load_checkpoint_file, write_weights
+from s3pt_mm.common.reading import read_checkpoint
+from s3pt_mm.weights.files import write_weights
 from s3pt_mm.weights.layouts import (
     LAYOUTS,
     LayoutError,
@@ -101,7 +102,7 @@ def to_backbone(
     """Take the ViT out of a checkpoint, in mmpretrain's names.
 
     Args:
-        content: what :func:`load_checkpoint_file` returned.
+        content: what :func:`read_checkpoint` returned.
         network: ``teacher`` or ``student``, where the checkpoint has both.
         layout: key of :data:`LAYOUTS`, or ``auto``; ``dino`` and ``cribo`` mean timm's names.
         source: file name for messages.
@@ -189,7 +190,7 @@ def convert_file(
     """
     source, target = Path(source), Path(target)
     backbone = to_backbone(
-        load_checkpoint_file(source), network=network, layout=layout_in, source=str(source)
+        read_checkpoint(source), network=network, layout=layout_in, source=str(source)
     )
     size = dimensions(backbone)
     heads = num_heads or max(1, size['embed_dims'] // 64)

@@ -22,16 +22,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os.path as osp
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from mmengine.logging import print_log
-from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
+from s3pt_mm.common.reading import read_checkpoint
 from s3pt_mm.hosts import compat
 
 compat.apply()  # before mmpretrain.models is imported for the first time
@@ -64,28 +63,25 @@ class CheckpointMismatchError(RuntimeError):
 
 
 def read_state_dict(checkpoint: str) -> Mapping[str, Any]:
-    """Read the state dict of a checkpoint file or URL without executing code from it.
+    """Read the state dict of a checkpoint file or address without executing code from it.
 
     Args:
-        checkpoint: Path or URL, as mmengine's loader takes it.
+        checkpoint: Path or http(s) address.
 
     Returns:
         The ``state_dict`` (or ``model``) entry where there is one, else the whole mapping.
 
     Raises:
         FileNotFoundError: The file does not exist.
-        CheckpointMismatchError: The file holds no mapping.
+        DataError: See :func:`~s3pt_mm.common.reading.read_checkpoint`.
     """
-    if '://' not in checkpoint and not osp.isfile(osp.expanduser(checkpoint)):
-        raise FileNotFoundError(f'Checkpoint {checkpoint!r} does not exist. {REMEDY}')
-    content = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
+    try:
+        content = read_checkpoint(checkpoint)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f'{error}. {REMEDY}') from None
     for key in ('state_dict', 'model'):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+        if isinstance(content.get(key), Mapping):
             content = content[key]
-    if not isinstance(content, Mapping):
-        raise CheckpointMismatchError(
-            f'Checkpoint {checkpoint!r} holds a {type(content).__name__}, not a state dict.'
-        )
     return content
 
 

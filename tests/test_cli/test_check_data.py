@@ -46,7 +46,9 @@ EXPECTED = {
 
 
 def dataset_of(root, info_dir):
-    return NuScenesImages(data_root=str(root), ann_file=str(info_dir / 'nuscenes_infos_train.pkl'))
+    return NuScenesImages(
+        data_root=str(root), ann_file=str(info_dir / 'nuscenes_infos_train.parquet')
+    )
 
 
 @pytest.mark.parametrize('workers', [1, 2])
@@ -151,7 +153,7 @@ def test_progress_of_another_dataset_is_not_taken_over(damaged, nuscenes_root, i
 
 def test_command_line(damaged, info_dir, tmp_path, repository, capsys):
     tool = load_tool(repository, 'check_data')
-    info = str(info_dir / 'nuscenes_infos_train.pkl')
+    info = str(info_dir / 'nuscenes_infos_train.parquet')
     out = tmp_path / 'report.json'
     arguments = ['--out', str(out), '--workers', '1']
     assert tool.main(['--info', info, '--root', str(damaged), *arguments]) == 1

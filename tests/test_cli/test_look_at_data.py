@@ -10,7 +10,7 @@ from s3pt_mm.cli.look_at_data import draw_returns, main
 
 
 def test_draws_every_camera(info_dir, nuscenes_root, tmp_path, capsys):
-    info = str(info_dir / 'nuscenes_infos_train.pkl')
+    info = str(info_dir / 'nuscenes_infos_train.parquet')
     command = [info, '--root', str(nuscenes_root), '--out-dir', str(tmp_path), '--samples', '2']
     assert main([*command, '--width', '320']) == 0
     pictures = sorted(tmp_path.glob('*.jpg'))

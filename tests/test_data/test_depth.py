@@ -117,7 +117,7 @@ def test_earlier_sweeps_are_carried_to_the_key_frame(tmp_path: Path) -> None:
 
 def test_info_file_lists_earlier_sweeps(nuscenes_root: Path, info_dir: Path) -> None:
     settings_ = dict(
-        data_root=str(nuscenes_root), ann_file=str(info_dir / 'nuscenes_infos_train.pkl')
+        data_root=str(nuscenes_root), ann_file=str(info_dir / 'nuscenes_infos_train.parquet')
     )
     pipeline = [dict(type='LoadImage'), dict(type='LoadLidar', sweeps=5)]
     counts = []
@@ -220,7 +220,7 @@ def test_completed_lidar_gives_more_tokens_a_depth(nuscenes_root: Path, info_dir
         pipeline = [dict(type='SeedFromIndex'), PIPELINE[0], lidar, *PIPELINE[3:]]
         dataset = NuScenesImages(
             data_root=str(nuscenes_root),
-            ann_file=str(info_dir / 'nuscenes_infos_train.pkl'),
+            ann_file=str(info_dir / 'nuscenes_infos_train.parquet'),
             pipeline=pipeline,
         )
         samples = [dataset[i]['data_samples'] for i in range(6)]

@@ -15,7 +15,7 @@ from tests.nuscenes_tables import CAMERAS
 
 @pytest.fixture(scope='module')
 def train(info_dir):
-    return load_info_file(info_dir / 'nuscenes_infos_train.pkl')
+    return load_info_file(info_dir / 'nuscenes_infos_train.parquet')
 
 
 @pytest.fixture(scope='module')
@@ -37,7 +37,7 @@ def test_splits_and_metainfo(train, info_dir):
         'version': 'v1.0-mini',
         'info_version': '1.1',
     }
-    val = load_info_file(info_dir / 'nuscenes_infos_val.pkl')
+    val = load_info_file(info_dir / 'nuscenes_infos_val.parquet')
     assert [i['token'] for i in train['data_list']] == ['scene-0061-sample0', 'scene-0061-sample1']
     assert [i['token'] for i in val['data_list']] == ['scene-0103-sample0', 'scene-0103-sample1']
     assert [i['sample_idx'] for i in val['data_list']] == [0, 1]
@@ -113,7 +113,7 @@ def test_mmdet3d_accepts_the_file_unchanged(info_dir, nuscenes_root, nusc):
     with DefaultScope.overwrite_default_scope('mmdet3d'):
         dataset = NuScenesDataset(
             data_root=str(nuscenes_root),
-            ann_file=str(info_dir / 'nuscenes_infos_train.pkl'),
+            ann_file=str(info_dir / 'nuscenes_infos_train.parquet'),
             data_prefix=dict(DATA_PREFIX),
             modality={'use_camera': True, 'use_lidar': True},
             use_valid_flag=True,
@@ -175,7 +175,7 @@ def test_parallel_equals_serial(nuscenes_root, tmp_path, info_dir):
         root=nuscenes_root, version='v1.0-mini', out_dir=tmp_path, image_sweeps=True, workers=2
     )
     for split in ('train', 'val'):
-        name = f'nuscenes_infos_{split}.pkl'
+        name = f'nuscenes_infos_{split}.parquet'
         assert load_info_file(tmp_path / name) == load_info_file(info_dir / name)
 
 

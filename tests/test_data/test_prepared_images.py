@@ -63,7 +63,7 @@ def test_goes_on_where_it_was_interrupted(photo: Path, tmp_path: Path, capsys) -
 
 
 def test_info_file_goes_along(nuscenes_root: Path, info_dir: Path, tmp_path: Path) -> None:
-    source = info_dir / 'nuscenes_infos_train.pkl'
+    source = info_dir / 'nuscenes_infos_train.parquet'
     command = [str(source), '--root', str(nuscenes_root), '--out', str(tmp_path), '--workers', '2']
     assert main(command) == 0
     images = [

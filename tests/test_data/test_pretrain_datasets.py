@@ -33,7 +33,7 @@ def settings(nuscenes_root, info_dir):
     return {
         'type': 'NuScenesImages',
         'data_root': str(nuscenes_root),
-        'ann_file': str(info_dir / 'nuscenes_infos_train.pkl'),
+        'ann_file': str(info_dir / 'nuscenes_infos_train.parquet'),
     }
 
 
@@ -201,13 +201,13 @@ def test_torn_or_missing_info_file(tmp_path, info_dir):
     path = tmp_path / 'infos.pkl'
     with pytest.raises(DataError, match='no such info file'):
         load_info_file(path)
-    path.write_bytes((info_dir / 'nuscenes_infos_train.pkl').read_bytes()[:1000])
+    path.write_bytes((info_dir / 'nuscenes_infos_train.parquet').read_bytes()[:1000])
     with pytest.raises(DataError, match='not a readable pickle'):
         load_info_file(path)
 
 
 def test_sweeps_must_be_in_the_file(settings, info_dir, tmp_path):
-    infos = load_info_file(info_dir / 'nuscenes_infos_train.pkl')
+    infos = load_info_file(info_dir / 'nuscenes_infos_train.parquet')
     for info in infos['data_list']:
         del info['image_sweeps']
     write_info_file(tmp_path / 'plain.pkl', infos['metainfo'], infos['data_list'])
@@ -292,7 +292,7 @@ def test_image_smaller_than_a_view(tmp_path):
 
 
 def test_nan_in_the_calibration(info_dir, settings, tmp_path):
-    infos = load_info_file(info_dir / 'nuscenes_infos_train.pkl')
+    infos = load_info_file(info_dir / 'nuscenes_infos_train.parquet')
     infos['data_list'][0]['images']['CAM_FRONT']['lidar2cam'][1][2] = float('nan')
     write_info_file(tmp_path / 'nan.pkl', infos['metainfo'], infos['data_list'])
     dataset = DATASETS.build({**settings, 'ann_file': str(tmp_path / 'nan.pkl')})

@@ -22,7 +22,7 @@ def frame_infos(one_frame: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     """Info file of the real key frame (68 annotated boxes)."""
     out_dir = tmp_path_factory.mktemp('one_frame_infos')
     create_infos(root=one_frame, version='v1.0-mini', out_dir=out_dir, workers=1)
-    return out_dir / 'nuscenes_infos_train.pkl'
+    return out_dir / 'nuscenes_infos_train.parquet'
 
 
 @pytest.fixture

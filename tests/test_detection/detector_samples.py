@@ -16,7 +16,7 @@ def truth_samples(root: Path) -> list[dict[str, Any]]:
     """Ground truth of every sample in the form of a detector's output, through PETR's box code."""
     dataset = SurroundNuScenesDataset(
         data_root=str(root),
-        ann_file='nuscenes_infos_val.pkl',
+        ann_file='nuscenes_infos_val.parquet',
         modality={'use_camera': True, 'use_lidar': False},
         test_mode=True,
         use_valid_flag=True,

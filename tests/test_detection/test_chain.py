@@ -42,7 +42,7 @@ def test_overfits_the_samples_it_is_tested_on(
             str(repository / 'configs/toydrive/petr_vitt16.py'),
             *('--work-dir', str(work), '--cfg-options'),
             'model.img_backbone.init_cfg.checkpoint=random',
-            *_data_options(toydrive, toydrive / 'nuscenes_infos_train.pkl'),
+            *_data_options(toydrive, toydrive / 'nuscenes_infos_train.parquet'),
             f'val_evaluator.data_root={toydrive}',
         ]
     )

@@ -63,7 +63,7 @@ def _run(metric: Any, samples: list[dict]) -> dict[str, float]:
 def _mmdet3d(root: Path, samples: list[dict], out: Path) -> dict[str, float]:
     metric = NuScenesMetric(
         data_root=str(root),
-        ann_file=str(root / 'nuscenes_infos_val.pkl'),
+        ann_file=str(root / 'nuscenes_infos_val.parquet'),
         modality=CAMERA_META,
         jsonfile_prefix=str(out),
     )
@@ -290,6 +290,6 @@ def test_too_many_boxes_are_refused(fake_root: Path, truth: list[dict]) -> None:
 
 def test_info_file_has_the_poses_of_the_tables(fake_root: Path, nusc: NuScenes) -> None:
     """mmdet3d's metric takes poses from the info file, ours from the tables: they agree."""
-    for info in load_info_file(fake_root / 'nuscenes_infos_val.pkl')['data_list']:
+    for info in load_info_file(fake_root / 'nuscenes_infos_val.parquet')['data_list']:
         from_info = np.array(info['ego2global']) @ np.array(info['lidar_points']['lidar2ego'])
         assert np.allclose(from_info, lidar_to_global(nusc, info['token']), atol=1e-9)

@@ -56,7 +56,7 @@ def test_tables_that_are_not_there(tmp_path: Path) -> None:
 @pytest.fixture
 def infos(info_dir: Path, tmp_path: Path):
     """Writes the made info file again, its first sample changed; gives a data set of it."""
-    content = load_info_file(info_dir / 'nuscenes_infos_val.pkl')
+    content = load_info_file(info_dir / 'nuscenes_infos_val.parquet')
 
     def dataset(change, **options) -> SurroundNuScenesDataset:
         change(content['data_list'][0])

@@ -43,7 +43,7 @@ def _run(metric: object, samples: list[dict]) -> dict[str, float]:
 def _official(root: Path) -> dict[str, float]:
     """mmdet3d's figures of the ground truth of mini_val."""
     metric = NuScenesMetric(
-        data_root=str(root), ann_file=str(root / 'nuscenes_infos_val.pkl'), modality=CAMERA_META
+        data_root=str(root), ann_file=str(root / 'nuscenes_infos_val.parquet'), modality=CAMERA_META
     )
     figures = _run(metric, truth_samples(root))
     return {key.rsplit('/', 1)[1]: value for key, value in figures.items()}
@@ -71,7 +71,7 @@ def test_ground_truth_scores_one_in_every_class_that_occurs(toydrive: Path) -> N
 def test_ground_truth_scores_one_on_a_whole_toydrive(repository: Path) -> None:
     """The same with mmdet3d's metric alone, where `make demo` has left a ToyDrive of full size."""
     root = repository / 'data' / 'toydrive' / 'nuscenes'
-    if not (root / 'nuscenes_infos_val.pkl').is_file():
+    if not (root / 'nuscenes_infos_val.parquet').is_file():
         pytest.skip(f'no ToyDrive with info files in {root}')
     figures = _official(root)
     assert figures['mAP'] == pytest.approx(1.0, abs=1e-6)

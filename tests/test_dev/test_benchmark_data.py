@@ -27,7 +27,7 @@ def test_reference_makes_the_same_views():
 
 
 def test_measures_both_on_the_same_files(nuscenes_root, info_dir):
-    ann_file = str(info_dir / 'nuscenes_infos_train.pkl')
+    ann_file = str(info_dir / 'nuscenes_infos_train.parquet')
     dataset = NuScenesImages(data_root=str(nuscenes_root), ann_file=ann_file, pipeline=PIPELINE)
     threads = torch.get_num_threads(), cv2.getNumThreads()
     result = benchmark_pipeline(dataset, images=3, rounds=2)

@@ -73,7 +73,7 @@ def test_real_frame_agrees_with_the_devkit(one_frame: Path, tmp_path: Path) -> N
     from s3pt_mm.reports.distances import GROUPS
 
     create_infos(root=one_frame, version='v1.0-mini', out_dir=tmp_path, workers=1)
-    content = load_info_file(tmp_path / 'nuscenes_infos_train.pkl')
+    content = load_info_file(tmp_path / 'nuscenes_infos_train.parquet')
     found = object_distances(
         content['data_list'], categories=content['metainfo']['categories'], cap=1000.0
     )

@@ -43,7 +43,7 @@ def test_trains_on_the_real_frame(
         repository,
         *('tools/train.py', f'configs/{method}/vits16_nuscenes.py', '--work-dir', tmp_path / 'run'),
         *('--cfg-options', *SMALL, f'train_dataloader.dataset.data_root={one_frame}'),
-        f'train_dataloader.dataset.ann_file={tmp_path}/nuscenes_infos_train.pkl',
+        f'train_dataloader.dataset.ann_file={tmp_path}/nuscenes_infos_train.parquet',
     )
     lines, text = read_log(tmp_path / 'run')
     assert len(lines) == 3  # six cameras, two a step

@@ -11,8 +11,8 @@ import torch
 from mmengine.runner import load_checkpoint
 from torch import Tensor, nn
 
+from s3pt_mm.common.reading import read_checkpoint
 from s3pt_mm.weights.convert import convert_file, to_backbone
-from s3pt_mm.weights.files import load_checkpoint_file
 from s3pt_mm.weights.layouts import LayoutError
 from tests.tool_runs import load_tool
 
@@ -152,7 +152,7 @@ def test_export_computes_the_same(layout, build, suffix, images, tmp_path) -> No
     ours, source, target = _ours(), tmp_path / 'epoch_1.pth', tmp_path / f'out{suffix}'
     _our_checkpoint(ours, source)
     convert_file(source, target, layout_out=layout)
-    state = load_checkpoint_file(target)
+    state = read_checkpoint(target)
     state = state.get('state_dict', state)
     model = build()
     missing, unexpected = model.load_state_dict(state, strict=False)
@@ -187,7 +187,7 @@ def test_export_to_a_hugging_face_file(suffix, images, tmp_path) -> None:
     ours, source, target = _ours(), tmp_path / 'epoch_1.pth', tmp_path / f'out{suffix}'
     _our_checkpoint(ours, source)
     convert_file(source, target, layout_out=_live_hugging_face(), num_heads=HEADS)
-    state = load_checkpoint_file(target)
+    state = read_checkpoint(target)
     model = _hugging_face(add_pooling_layer=False)
     model.load_state_dict(state.get('state_dict', state))
     torch.testing.assert_close(_tokens(model, images), _tokens(ours, images), rtol=1e-5, atol=1e-5)
@@ -205,7 +205,7 @@ def test_in_and_out_again_changes_no_bit(layout, build, tmp_path) -> None:
     torch.save(state, tmp_path / 'in.pth')
     convert_file(tmp_path / 'in.pth', tmp_path / 'ours.safetensors', layout_in=layout)
     convert_file(tmp_path / 'ours.safetensors', tmp_path / 'out.pth', layout_out=layout)
-    back = load_checkpoint_file(tmp_path / 'out.pth')
+    back = read_checkpoint(tmp_path / 'out.pth')
     back = back.get('state_dict', back)
     assert set(back) == {n for n in state if not n.startswith(('heads.', 'pooler.'))}
     assert all(torch.equal(back[name], state[name]) for name in back)
@@ -300,6 +300,6 @@ def test_command_line(repository, tmp_path, capsys, monkeypatch) -> None:
     _our_checkpoint(_ours(), tmp_path / 'epoch_1.pth')
     tool.main([str(tmp_path / 'epoch_1.pth'), str(tmp_path / 'out.safetensors'), '--to', 'timm'])
     assert f'embed_dims {WIDTH}' in capsys.readouterr().out
-    assert 'blocks.0.norm1.weight' in load_checkpoint_file(tmp_path / 'out.safetensors')
+    assert 'blocks.0.norm1.weight' in read_checkpoint(tmp_path / 'out.safetensors')
     with pytest.raises(SystemExit, match='no such checkpoint file'):
         tool.main([str(tmp_path / 'absent.pth'), str(tmp_path / 'out.pth')])

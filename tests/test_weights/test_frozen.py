@@ -167,6 +167,6 @@ def test_a_file_with_code_in_it_is_refused(tmp_path):
 
     path = tmp_path / 'evil.pth'
     torch.save({'state_dict': {'teacher.backbone.cls_token': Evil()}}, path)
-    with pytest.raises(Exception, match='[Ww]eights.only'):
+    with pytest.raises(Exception, match='refused'):
         frozen(str(path)).init_weights()
     assert not (tmp_path / 'pwned').exists()

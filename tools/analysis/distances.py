@@ -1,8 +1,8 @@
 """Distances of vehicles, pedestrians and cyclists in any info file (the supplement's Fig. 2).
 
 Example:
-    python tools/analysis/distances.py data/nuscenes/nuscenes_infos_train.pkl \\
-        data/nuscenes/nuscenes_infos_val.pkl --out work_dirs/distances
+    python tools/analysis/distances.py data/nuscenes/nuscenes_infos_train.parquet \\
+        data/nuscenes/nuscenes_infos_val.parquet --out work_dirs/distances
 """
 
 from __future__ import annotations

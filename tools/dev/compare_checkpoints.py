@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 
+from s3pt_mm.common.reading import read_checkpoint
+
 #: What may differ between two identical runs: clocks, names, folders, and mmengine's version with
 #: the commit of the folder it was started in.
 NOT_COMPARED = (
@@ -45,7 +47,7 @@ def compare_checkpoints(one: str | Path, other: str | Path) -> list[str]:
         One line per difference, e.g. ``state_dict/teacher.head.weight: 3 of 64 numbers differ``;
         empty when the files hold the same bits.
     """
-    loaded = [torch.load(path, map_location='cpu', weights_only=True) for path in (one, other)]
+    loaded = [read_checkpoint(path) for path in (one, other)]
     return list(_differences('', *loaded))
 
 

@@ -18,7 +18,7 @@ from s3pt_mm.data.datasets.pretrain_dataset import PretrainDataset
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     """Where images come from; a small ToyDrive is generated where nothing is said."""
     parser.add_argument('--data-root', type=Path, help='folder of nuScenes; default: a ToyDrive')
-    parser.add_argument('--ann-file', default='nuscenes_infos_train.pkl')
+    parser.add_argument('--ann-file', default='nuscenes_infos_train.parquet')
 
 
 @contextmanager

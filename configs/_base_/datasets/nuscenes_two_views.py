@@ -25,7 +25,7 @@ train_dataloader = dict(
     dataset=dict(
         type='NuScenesImages',
         data_root='data/nuscenes/',
-        ann_file='nuscenes_infos_train.pkl',
+        ann_file='nuscenes_infos_train.parquet',
         pipeline=train_pipeline,
     ),
 )

@@ -78,7 +78,7 @@ train_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='KeyedSampler', shuffle=True),
     dataset=dict(
-        ann_file='nuscenes_infos_train.pkl', pipeline=train_pipeline, test_mode=False, **dataset
+        ann_file='nuscenes_infos_train.parquet', pipeline=train_pipeline, test_mode=False, **dataset
     ),
 )
 val_dataloader = dict(
@@ -88,7 +88,7 @@ val_dataloader = dict(
     drop_last=False,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        ann_file='nuscenes_infos_val.pkl', pipeline=test_pipeline, test_mode=True, **dataset
+        ann_file='nuscenes_infos_val.parquet', pipeline=test_pipeline, test_mode=True, **dataset
     ),
 )
 test_dataloader = val_dataloader
@@ -98,7 +98,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(
     type='NuScenesMetric',
     data_root=data_root,
-    ann_file=data_root + 'nuscenes_infos_val.pkl',
+    ann_file=data_root + 'nuscenes_infos_val.parquet',
     metric='bbox',
     modality=dict(
         use_camera=True, use_lidar=False, use_radar=False, use_map=False, use_external=False

@@ -1,55 +1,35 @@
-"""Reading and writing info files (mmdet3d's v2 format) without trusting them."""
+"""Reading and writing info files (mmdet3d's v2 format) without trusting them.
+
+Two forms: Parquet (``.parquet``, what this package writes) and mmdetection3d's pickles (``.pkl``).
+"""
 
 from __future__ import annotations
 
 import gc
-import io
 import os
 import pickle
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from s3pt_mm.common.errors import DataError
 from s3pt_mm.common.files import replacing
+from s3pt_mm.common.info_tables import read_table, write_table
+from s3pt_mm.common.pickles import ForeignGlobalError, load_plain_pickle
 
 INFO_VERSIONS = ('1.0', '1.1')
 _RECREATE = 'create it again with tools/create_data.py nuscenes'
-# Plain containers need no global at all; NumPy arrays and scalars need these.
-_ALLOWED_GLOBALS = frozenset(
-    [
-        ('collections', 'OrderedDict'),
-        ('numpy', 'dtype'),
-        ('numpy', 'ndarray'),
-        *(
-            (f'numpy.{core}.multiarray', name)
-            for core in ('core', '_core')
-            for name in ('_reconstruct', 'scalar')
-        ),
-        *((f'numpy.{core}.numeric', '_frombuffer') for core in ('core', '_core')),
-    ]
-)
 
 
-class _PlainUnpickler(pickle.Unpickler):
-    """Builds plain containers and NumPy arrays; refuses every other global, so no code runs."""
-
-    def __init__(self, file: io.BufferedIOBase, path: str) -> None:
-        super().__init__(file)
-        self._path = path
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _ALLOWED_GLOBALS:
-            return super().find_class(module, name)
-        raise DataError(
-            self._path,
-            f'the pickle asks for the foreign global {module}.{name}',
-            'An info file holds only plain containers and NumPy arrays; do not use this file',
-        )
-
-
-def load_info_file(path: str | os.PathLike[str]) -> dict[str, Any]:
+def load_info_file(
+    path: str | os.PathLike[str], *, without: Collection[str] = ()
+) -> dict[str, Any]:
     """Read an info file.
+
+    Args:
+        path: ``.parquet`` or a pickle.
+        without: names of fields, at any depth, that are not needed. A Parquet file does not even
+            decode them; a pickle has them all the same.
 
     Returns:
         ``dict(metainfo=dict, data_list=list of dict)``.
@@ -67,14 +47,22 @@ def load_info_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     collecting = gc.isenabled()
     gc.disable()  # a million images are tens of millions of small objects and no cycle
     try:
-        with open(path, 'rb') as file:
-            infos = _PlainUnpickler(file, path).load()
-    except DataError:
-        raise
-    except Exception as error:  # a torn pickle can fail in any way
+        if path.endswith('.parquet'):
+            infos = read_table(path, without)
+        else:
+            with open(path, 'rb') as file:
+                infos = load_plain_pickle(file)
+    except ForeignGlobalError as error:
         raise DataError(
             path,
-            f'not a readable pickle ({type(error).__name__}: {error})',
+            f'the pickle asks for the foreign global {error}',
+            'An info file holds only plain containers and NumPy arrays; do not use this file',
+        ) from None
+    except Exception as error:  # a torn file can fail in any way
+        kind = 'Parquet file' if path.endswith('.parquet') else 'pickle'
+        raise DataError(
+            path,
+            f'not a readable {kind} ({type(error).__name__}: {str(error)[:200]})',
             f'The file is torn or not an info file; {_RECREATE}',
         ) from error
     finally:
@@ -106,6 +94,18 @@ def load_info_file(path: str | os.PathLike[str]) -> dict[str, Any]:
 def write_info_file(
     path: str | os.PathLike[str], metainfo: dict[str, Any], data_list: Sequence[dict[str, Any]]
 ) -> None:
-    """Write an info file atomically: readers see the old file or the whole new one."""
+    """Write an info file atomically: readers see the old file or the whole new one.
+
+    Args:
+        path: ``.parquet``, or ``.pkl`` for tools that read no other.
+        metainfo: see docs/data.md.
+        data_list: samples.
+
+    Raises:
+        DataError: for Parquet: a field with values of several kinds.
+    """
     with replacing(path) as temporary, open(temporary, 'wb') as file:
-        pickle.dump({'metainfo': metainfo, 'data_list': list(data_list)}, file, protocol=4)
+        if str(path).endswith('.parquet'):
+            write_table(file, metainfo, data_list, str(path))
+        else:
+            pickle.dump({'metainfo': metainfo, 'data_list': list(data_list)}, file, protocol=4)

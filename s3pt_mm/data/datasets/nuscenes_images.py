@@ -104,7 +104,10 @@ class NuScenesImages(PretrainDataset):
 
     def load_data_list(self) -> list[dict]:
         """Items of the data set, paths and numbers only."""
-        infos = load_info_file(self.ann_file)
+        unused = {'instances', 'cam2ego'}
+        unused |= set() if self.image_sweeps else {'image_sweeps'}
+        unused |= set() if self.lidar_sweeps else {'lidar_sweeps'}
+        infos = load_info_file(self.ann_file, without=unused)
         for key, value in infos['metainfo'].items():
             self._metainfo.setdefault(key, value)
         if self._prefix_of_file:

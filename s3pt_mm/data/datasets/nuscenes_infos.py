@@ -18,6 +18,7 @@ import numpy as np
 from s3pt_mm.common.workers import usable_cpus
 from s3pt_mm.data.geometry import invert, lidar_to_camera, rigid
 from s3pt_mm.common.errors import DataError
+from s3pt_mm.common.files import inside
 from s3pt_mm.data.datasets.info_file import write_info_file
 
 if TYPE_CHECKING:
@@ -106,7 +107,8 @@ class SampleBuilder:
 
     def _file(self, record: dict[str, Any]) -> Path:
         """Path of a sample_data record relative to the root, after checking that it exists."""
-        path = Path(record['filename'])
+        tables = Path(self.nusc.dataroot) / self.nusc.version / 'sample_data.json'
+        path = inside(Path(), record['filename'], tables)
         if record['filename'] not in self._existing:
             if not os.path.isfile(os.path.join(self.nusc.dataroot, path)):
                 is_sweep = not record['is_key_frame']
@@ -330,7 +332,7 @@ def create_infos(
     max_failed_share: float = 0.01,
     prefix: str = 'nuscenes',
 ) -> list[Path]:
-    """Write one info file a split, ``<prefix>_infos_<split>.pkl``; an empty split is legal.
+    """Write one info file a split, ``<prefix>_infos_<split>.parquet``; an empty split is legal.
 
     Args:
         root: folder with ``samples/`` and the tables' folder.
@@ -404,7 +406,7 @@ def create_infos(
     for split, part in chosen.items():
         infos = [info for scene in part for info in built[scene['token']][0]]
         infos = [dict(sample_idx=index, **info) for index, info in enumerate(infos)]
-        paths.append(Path(out_dir) / f'{prefix}_infos_{split}.pkl')
+        paths.append(Path(out_dir) / f'{prefix}_infos_{split}.parquet')
         write_info_file(paths[-1], metainfo, infos)
         print(f'{paths[-1]}: {len(infos)} samples')
     return paths

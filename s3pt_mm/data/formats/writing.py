@@ -12,7 +12,7 @@ from PIL import Image
 from rich.progress import track
 
 from s3pt_mm.common.errors import DataError
-from s3pt_mm.common.files import write_bytes
+from s3pt_mm.common.files import inside, write_bytes
 from s3pt_mm.data.datasets.info_file import write_info_file
 from s3pt_mm.data.formats.base import CameraImage, LogFormat, Sample, Sweep
 from s3pt_mm.data.geometry import check_lens, fold_projection
@@ -87,7 +87,7 @@ class InfoWriter:
             return {
                 'lidar_path': self._relative(sweep.path), 'num_pts_feats': sweep.num_features
             }  # fmt: skip
-        path = self.out_dir / 'lidar' / f'{sample.token}.bin'
+        path = inside(self.out_dir / 'lidar', f'{sample.token}.bin', sample.sequence)
         if not path.is_file():
             points = np.asarray(sweep.points(), dtype=np.float32)[:, :4]
             if points.shape[1] == 3:
@@ -96,7 +96,8 @@ class InfoWriter:
         return {'lidar_path': self._relative(path), 'num_pts_feats': 4}
 
     def _extract_image(self, sample: Sample, name: str, image: CameraImage) -> Path:
-        folder = self.out_dir / 'images' / name
+        folder = inside(self.out_dir / 'images', name, sample.sequence)
+        inside(folder, sample.token, sample.sequence)
         found = next(folder.glob(f'{sample.token}.*'), None)
         if found is None:
             data = image.encoded()
@@ -193,7 +194,7 @@ def write_infos(
     written = {}
     for split, infos in entries.items():
         if infos:
-            written[split] = out_dir / f'{name}_infos_{split}.pkl'
+            written[split] = out_dir / f'{name}_infos_{split}.parquet'
             write_info_file(
                 written[split], dict(info_version='1.1', dataset=name, split=split, converter=CONVERTER), infos
             )

@@ -85,7 +85,8 @@ class SurroundNuScenesDataset(NuScenesDataset):
 
     def load_data_list(self) -> list[dict]:
         """Reads, checks and parses the info file."""
-        content = load_info_file(self.ann_file)
+        unused = ['image_sweeps'] if self.modality['use_lidar'] else ['image_sweeps', 'lidar_sweeps']
+        content = load_info_file(self.ann_file, without=unused)
         metainfo, infos = content['metainfo'], content['data_list']
         for key, value in metainfo.items():
             self._metainfo.setdefault(key, value)

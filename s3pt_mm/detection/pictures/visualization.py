@@ -2,6 +2,7 @@
 
 import os.path as osp
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import mmcv
@@ -14,6 +15,7 @@ from mmengine.fileio import get
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
+from s3pt_mm.common.files import inside
 from s3pt_mm.detection.pictures.panel import PREDICTION_COLOUR, TRUTH_COLOUR, DrawnBoxes, draw_panel
 
 NUSCENES_LIDAR_TO_EGO = np.array(
@@ -177,7 +179,7 @@ class SurroundVisualizationHook(Det3DVisualizationHook):
             out_file = None
             if self.test_out_dir is not None:
                 folder = osp.join(runner.work_dir, runner.timestamp, self.test_out_dir)
-                out_file = osp.join(folder, f'{name}.png')
+                out_file = str(inside(Path(folder), f'{name}.png', 'the info file'))
             self._add(sample, name, out_file=out_file)
 
     def _add(

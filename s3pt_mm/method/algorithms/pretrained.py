@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
 from s3pt_mm.common.errors import ConfigError
+from s3pt_mm.common.reading import read_checkpoint
 
 
 def load_backbone(backbone: nn.Module, init_cfg: Mapping[str, Any]) -> None:
@@ -25,7 +25,7 @@ def load_backbone(backbone: nn.Module, init_cfg: Mapping[str, Any]) -> None:
     path, prefix = init_cfg['checkpoint'], init_cfg.get('prefix') or ''
     if prefix and not prefix.endswith('.'):
         prefix += '.'
-    content = CheckpointLoader.load_checkpoint(path, map_location='cpu')
+    content = read_checkpoint(path)
     for key in ('state_dict', 'model'):
         if isinstance(content.get(key), Mapping):
             content = content[key]

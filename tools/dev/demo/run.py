@@ -69,7 +69,7 @@ def prepare_data(data: Path) -> None:
     if not (data / RECORD).is_file():  # written when everything else is
         run_tool('tools/create_toydrive.py', '--out', data)
     nuscenes, nuimages = data / 'nuscenes', data / 'nuimages'
-    if not (nuscenes / 'nuscenes_infos_val.pkl').is_file():
+    if not (nuscenes / 'nuscenes_infos_val.parquet').is_file():
         run_tool(
             *('tools/create_data.py', 'nuscenes', '--root', nuscenes),
             *('--version', 'v1.0-mini', '--out-dir', nuscenes, '--image-sweeps'),
@@ -99,7 +99,7 @@ def train(args: argparse.Namespace, data: Path) -> Config:
 
 def make_report(out: Path, cfg: Config) -> Path:
     """Draw the pictures of a finished run in ``out`` and write ``report.html`` beside them."""
-    from s3pt_mm.weights.files import load_checkpoint_file
+    from s3pt_mm.common.reading import read_checkpoint
     from tools.dev.demo import pictures
     from tools.dev.demo.report import Section, class_table, write_report
     from tools.dev.demo.scenes import look, plain_dataset
@@ -110,7 +110,7 @@ def make_report(out: Path, cfg: Config) -> Path:
 
     checkpoint = Path((out / 'last_checkpoint').read_text().strip())
     model = MODELS.build({**cfg.model, 'data_preprocessor': cfg.data_preprocessor})
-    model.load_state_dict(load_checkpoint_file(checkpoint)['state_dict'])
+    model.load_state_dict(read_checkpoint(checkpoint)['state_dict'])
     dataset = plain_dataset(cfg.train_dataloader.dataset)
     count = min(48, len(dataset))
     torch.manual_seed(0)
