@@ -20,7 +20,6 @@ from s3pt_mm.toydrive.sensors import (  # fmt: skip
     camera_rig,
     lidar_top,
 )
-from s3pt_mm.toydrive.shapes import rotation_z
 from s3pt_mm.toydrive.tables import Record, write_image
 from s3pt_mm.toydrive.tracing import Instant
 from s3pt_mm.toydrive.world import Actor, World
@@ -43,8 +42,8 @@ def key_time(sample: int) -> float:
 
 
 def sensors_of(config: ToyDriveConfig, scene: int) -> tuple[dict[str, Camera], Lidar]:
-    """The recording car's sensors; two cars share the work, as in nuScenes."""
-    rng = generator(config, 'vehicle', scene % 2)
+    """The recording car's sensors; every scene has a car of its own, mounted anew."""
+    rng = generator(config, 'vehicle', scene)
     return camera_rig(rng), lidar_top(rng)
 
 
@@ -137,9 +136,10 @@ def _visible_points(instant: Instant, camera: Camera) -> np.ndarray:
     origin = position + rotation @ camera.translation
     points, numbers = [], []
     for actor in world.actors:
-        place, yaw = world.pose_of(actor, instant.time)
+        place, _ = world.pose_of(actor, instant.time)
         if np.linalg.norm(place - position) < ANNOTATION_RANGE:
-            points.append(_body_points(world, actor) @ rotation_z(yaw).T + place)
+            axes = world.rotation_of(actor, instant.time)
+            points.append(_body_points(world, actor) @ axes.T + place)
             numbers.append(np.full(_BODY_POINTS, actor.number))
     counts = np.zeros((2, world.ego_number), dtype=np.int64)
     if not points:
@@ -162,11 +162,11 @@ def _boxes(world: World, seconds: float, cloud: np.ndarray, seen: np.ndarray) ->
     position, _ = world.ego_pose(seconds)
     boxes = []
     for actor in world.actors:
-        place, yaw = world.pose_of(actor, seconds)
+        place, _ = world.pose_of(actor, seconds)
         if np.linalg.norm(place[:2] - position[:2]) > ANNOTATION_RANGE:
             continue
         width, length, height = actor.plan.size
-        own = (cloud - place) @ rotation_z(yaw)
+        own = (cloud - place) @ world.rotation_of(actor, seconds)
         inside = (
             (np.abs(own[:, 0]) <= length / 2)
             & (np.abs(own[:, 1]) <= width / 2)

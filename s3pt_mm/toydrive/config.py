@@ -57,7 +57,7 @@ class ToyDriveConfig:
     nuimages_val: int = 32
     cityscapes_train: int = 48
     cityscapes_val: int = 24
-    frames_per_world: int = 4
+    frames_per_world: int = 2
     image_scale: float = 0.25
     weather: str = 'day'
     density: float = 1.0

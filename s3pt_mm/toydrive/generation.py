@@ -25,7 +25,7 @@ from s3pt_mm.common.workers import usable_cpus
 from s3pt_mm.toydrive import capture_nuscenes, write_cityscapes, write_nuimages, write_nuscenes
 from s3pt_mm.toydrive.config import ToyDriveConfig
 
-FORMAT = 2  # raise when the same config gives other bytes
+FORMAT = 3  # raise when the same config gives other bytes
 RECORD = 'toydrive.json'
 Task = tuple[str, Any, int]  # output, scene or split, sample or frame
 

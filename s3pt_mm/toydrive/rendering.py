@@ -97,40 +97,46 @@ def _lamp_light(instant: Instant, points: np.ndarray, normals: np.ndarray) -> np
     return total + np.float32([0.9, 0.9, 1.0]) * (beam * facing)[:, None]
 
 
-def _local(instant: Instant, hits: Hits, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Points and normals in each object's own frame, so that textures ride along with it."""
+def _local(
+    instant: Instant, hits: Hits, points: np.ndarray, land: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Points and normals in each object's own frame, so that textures ride along with it; those of
+    scenery keep their axes, with their height counted from the ``land`` (R,)."""
     place, normal = points.copy(), hits.normal.copy()
+    place[:, 2] -= land
     on = np.flatnonzero(hits.actor)
     if len(on) == 0:
         return place, normal
     world = instant.world
-    table = np.zeros((world.ego_number + 1, 5), np.float32)
+    offsets = np.zeros((world.ego_number + 1, 3), np.float32)
+    axes = np.zeros((world.ego_number + 1, 3, 3), np.float32)
     for number in np.unique(hits.actor[on]):
         if number == world.ego_number:
-            offset, rotation = world.ego_pose(instant.time)
-            yaw = np.arctan2(rotation[1, 0], rotation[0, 0])
+            offsets[number], axes[number] = world.ego_pose(instant.time)
         else:
-            offset, yaw = world.pose_of(world.actors[number - 1], instant.time)
-        table[number] = [*offset, np.cos(yaw), np.sin(yaw)]
-    rows = table[hits.actor[on]]
-    moved = place[on] - rows[:, :3]
-    c, s = rows[:, 3], rows[:, 4]
-    for source, target in ((moved, place), (normal[on], normal)):
-        target[on, 0] = c * source[:, 0] + s * source[:, 1]
-        target[on, 1] = c * source[:, 1] - s * source[:, 0]
-    place[on, 2] = moved[:, 2]
+            actor = world.actors[number - 1]
+            offsets[number] = world.pose_of(actor, instant.time)[0]
+            axes[number] = world.rotation_of(actor, instant.time)
+    own = axes[hits.actor[on]]
+    place[on] = np.einsum('ri,rij->rj', points[on] - offsets[hits.actor[on]], own)
+    normal[on] = np.einsum('ri,rij->rj', normal[on], own)
     return place, normal
 
 
 def _albedo(
-    instant: Instant, hits: Hits, points: np.ndarray, hit: np.ndarray, footprint: np.ndarray
+    instant: Instant,
+    hits: Hits,
+    points: np.ndarray,
+    land: np.ndarray,
+    hit: np.ndarray,
+    footprint: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Colour (R, 3), mirror share (R,), own light (R, 3) and label (R,) of the surfaces hit."""
     table = instant.world.materials
     material = hits.material[hit]
     rows = table[material]
     kinds = rows[:, mt.KIND].astype(np.int32)
-    place, normal = _local(instant, hits, points)
+    place, normal = _local(instant, hits, points, land)
     place, normal = place[hit], normal[hit]
     flat = np.abs(normal[:, 2]) > 0.75
     horizontal = np.maximum(np.hypot(normal[:, 0], normal[:, 1]), 1e-6)
@@ -193,12 +199,15 @@ def _shade(
     if len(hit) == 0:
         return radiance, labels, hits
 
-    colour, gloss, glow, labels[hit] = _albedo(instant, hits, points, hit, footprint)
+    street = instant.world.street
+    land = np.zeros(len(points), np.float32)
+    land[hit] = street.elevation(street.to_street(points[hit, 0], points[hit, 1])[0])
+    colour, gloss, glow, labels[hit] = _albedo(instant, hits, points, land, hit, footprint)
     normal, place, view = hits.normal[hit], points[hit], directions[hit]
     lifted = place + normal * np.float32(0.02)
     ambient = np.float32(0.55) + np.float32(0.45) * normal[:, 2]
     # Sky light comes from above; little of it gets under a car.
-    low = np.flatnonzero(place[:, 2] < 1.0)
+    low = np.flatnonzero(place[:, 2] - land[hit] < 1.0)
     covered = instant.blocked(lifted[low], np.array([0.15, 0.1, 0.98]), 1.6)
     ambient[low[covered]] *= np.float32(0.35)
     received = light.sky_rgb.astype(np.float32) * ambient[:, None]

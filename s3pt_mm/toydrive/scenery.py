@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from s3pt_mm.toydrive.distractors import distractor, small_distractor
 from s3pt_mm.toydrive.materials import BRICKS, FACADE, FOLIAGE, Materials
 from s3pt_mm.toydrive.shapes import Shape, rotation_z
 from s3pt_mm.toydrive.street import KERB, Street
@@ -195,12 +196,19 @@ class _Placer:
     def __init__(self, street: Street, target: Shape) -> None:
         self.street, self.target = street, target
 
-    def __call__(self, shape: Shape, s: float, d: float, turn: float = 0.0) -> None:
-        xy = self.street.to_world(s, d)
-        z = float(self.street.height(s, d))
-        self.target.extend(
-            shape, rotation_z(float(self.street.heading(s)) + turn), [xy[0], xy[1], z]
-        )
+    def __call__(
+        self, shape: Shape, s: float, d: float, turn: float = 0.0, *,
+        width: float = 0.0, leans: bool = False,
+    ) -> None:  # fmt: skip
+        """Stand ``shape`` at (s, d): upright and, over ``width`` metres along the street, sunk to
+        its lowest ground; or leaning with the land, as long low things do."""
+        street = self.street
+        xy = street.to_world(s, d)
+        z = float(street.height(s, d)) - abs(float(street.slope(s))) * width / 2
+        axes = rotation_z(float(street.heading(s)) + turn)
+        if leans:
+            axes = street.tilt(s, d) @ axes
+        self.target.extend(shape, axes, [xy[0], xy[1], z])
 
 
 def _front(
@@ -222,7 +230,7 @@ def _front(
         if kind == 'house':
             depth = rng.uniform(8, 14)
             put(building(rng, m, width - rng.choice([0.0, rng.uniform(0.5, 2.5)]), depth),
-                middle, side * (edge + setback), turn)  # fmt: skip
+                middle, side * (edge + setback), turn, width=width)  # fmt: skip
         if kind != 'house' or setback > 1.5:
             line = hedge if rng.uniform() < 0.5 else fence
             put(
@@ -230,7 +238,10 @@ def _front(
                 middle - side * (width / 2 - 1.0),
                 side * (edge + 0.5),
                 turn,
+                leans=True,
             )
+        if kind == 'garden' and width > 9:
+            put(distractor(rng, m, width - 3), middle, side * (edge + 3.2), turn, leans=True)
         trees = dict(house=0 if setback < 3.5 else 1, garden=1, grove=4)[kind]
         for _ in range(rng.poisson(trees * density)):
             d = edge + (2.6 if kind == 'house' else rng.uniform(2.6, 12))
@@ -248,19 +259,29 @@ def _backdrop(rng: np.random.Generator, m: Materials, street: Street, put: _Plac
                 street.crossing_distance(s + width / 2) > street.crossing_half + width / 2 + 3
             ):
                 turn = 0.0 if side > 0 else np.pi
-                put(building(rng, m, width, 12), s + width / 2, side * rng.uniform(45, 60), turn)
+                put(building(rng, m, width, 12), s + width / 2, side * rng.uniform(45, 60), turn,
+                    width=width)  # fmt: skip
             s += width
         for c in street.crossings:
-            put(building(rng, m, 26, 12), c, side * 95, 0.0 if side > 0 else np.pi)
+            put(building(rng, m, 26, 12), c, side * 95, 0.0 if side > 0 else np.pi, width=26)
     for s, turn in ((street.end - 3, -np.pi / 2), (street.start + 3, np.pi / 2)):
         for d in np.arange(-42, 43, 21):
-            put(building(rng, m, 20.5, 12), s, d, turn)
+            put(building(rng, m, 20.5, 12), s, d, turn, width=24)
 
 
 def furnish(
-    rng: np.random.Generator, m: Materials, street: Street, density: float
-) -> tuple[Shape, np.ndarray]:
+    rng: np.random.Generator, m: Materials, street: Street, density: float,
+    left_free: list[tuple[float, float, float]],
+) -> tuple[Shape, np.ndarray]:  # fmt: skip
     """All scenery of a street.
+
+    Args:
+        rng: Source of all draws.
+        m: Gets the materials.
+        street: Where.
+        density: Relative number of things.
+        left_free: (s, d, metres along the street) of the places that the traffic leaves to things
+            without a label.
 
     Returns:
         The shape in world coordinates, and the lamps' (L, 3) positions for night light.
@@ -280,7 +301,8 @@ def furnish(
                 continue
             if i % 2 == 0:
                 put(lamp, s, strip, turn)
-                lamps.append([*street.to_world(s, strip - side * 1.6), tops + KERB])
+                over = street.to_world(s, strip - side * 1.6)
+                lamps.append([*over, tops + KERB + float(street.elevation(s))])
             elif rng.uniform() < 0.75:
                 put(tree(rng, m), s, side * (street.half + 0.8))
             jitter = s + rng.uniform(3, 9)
@@ -288,9 +310,10 @@ def furnish(
                 draw = rng.uniform()
                 if draw < 0.35:
                     put(sign(rng, m), jitter, strip, 0.0 if side < 0 else np.pi)
-                elif draw < 0.5:
+                elif draw < 0.6:
+                    thing = bench(rng, m) if draw < 0.45 else small_distractor(rng, m)
                     put(
-                        bench(rng, m),
+                        thing,
                         jitter,
                         side * (street.half + street.pavement - 0.5),
                         turn + np.pi,
@@ -299,5 +322,7 @@ def furnish(
         for side in (-1, 1):
             s = c + side * (street.crossing_half + 0.8)
             put(traffic_light(rng, m), s, side * (street.half + 0.6), 0.0 if side < 0 else np.pi)
+    for s, d, length in left_free:
+        put(distractor(rng, m, length), s, d, rng.choice([0.0, np.pi]), leans=True)
     _backdrop(rng, m, street, put)
     return target, np.asarray(lamps, dtype=np.float64).reshape(-1, 3)

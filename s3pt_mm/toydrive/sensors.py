@@ -73,17 +73,29 @@ def _axes(yaw: float, pitch: float, roll: float) -> np.ndarray:
     return rotation_z(y) @ up @ tilt @ base
 
 
+# How far a car's mounting strays from the nominal one: cars are low or tall, and what looks level
+# on one looks up or down on another. Without it the horizon has one row and place gives road, sky
+# and houses away.
+_LIFT = (-0.3, 0.9)  # metres, all cameras of a car
+_PITCH, _ROLL = (-10.0, 5.0), (-5.0, 5.0)  # degrees, each camera by itself
+
+
 def camera_rig(rng: np.random.Generator) -> dict[str, Camera]:
-    """The six cameras of one car: the nominal places, each a little off, as calibrated cars are."""
+    """The six cameras of one car: the nominal places, lifted, tilted and turned as on no other."""
     rig = {}
+    lift = rng.uniform(*_LIFT)
     for name in CAMERAS:
         place, yaw, pitch, focal, centre = _RIG[name]
         focal = focal + rng.uniform(-8, 8)
         cx, cy = centre[0] + rng.uniform(-12, 12), centre[1] + rng.uniform(-8, 8)
         rig[name] = Camera(
             name=name,
-            translation=np.asarray(place) + rng.uniform(-0.02, 0.02, 3),
-            rotation=_axes(yaw + rng.uniform(-0.8, 0.8), pitch, rng.uniform(-0.4, 0.4)),
+            translation=np.asarray(place) + [0, 0, lift] + rng.uniform(-0.02, 0.02, 3),
+            rotation=_axes(
+                yaw + rng.uniform(-4, 4),
+                pitch + rng.uniform(*_PITCH),
+                rng.uniform(*_ROLL),
+            ),
             intrinsic=np.array([[focal, 0, cx], [0, focal, cy], [0, 0, 1.0]]),
             width=1600,
             height=900,
@@ -92,11 +104,14 @@ def camera_rig(rng: np.random.Generator) -> dict[str, Camera]:
 
 
 def cityscapes_camera(rng: np.random.Generator) -> Camera:
-    """The single 2048 x 1024 front camera of a Cityscapes-like car."""
+    """The single 2048 x 1024 front camera of a Cityscapes-like car, mounted as on no other."""
+    lift = [0, 0, rng.uniform(*_LIFT)]
     return Camera(
         name='leftImg8bit',
-        translation=np.array([1.70, 0.1, 1.22]) + rng.uniform(-0.02, 0.02, 3),
-        rotation=_axes(rng.uniform(-0.5, 0.5), -2.0 + rng.uniform(-0.5, 0.5), 0.0),
+        translation=np.array([1.70, 0.1, 1.5]) + lift + rng.uniform(-0.02, 0.02, 3),
+        rotation=_axes(
+            rng.uniform(-4, 4), rng.uniform(-5, 3), rng.uniform(*_ROLL)
+        ),  # narrower than the others
         intrinsic=np.array([[2262.5, 0, 1096.98], [0, 2262.5, 513.14], [0, 0, 1.0]]),
         width=2048,
         height=1024,

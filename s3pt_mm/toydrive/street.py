@@ -2,7 +2,8 @@
 
 Everything is placed in street coordinates: s metres along the centre line, d metres to its left.
 The centre line is a circle arc of curvature k through the world's origin, heading along +x there,
-so both directions of the map are closed forms, and the shader can ask any point for its lane.
+so both directions of the map are closed forms, and the shader can ask any point for its lane. The
+land rises and falls along s in gentle waves and is level across: its height is a closed form too.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from s3pt_mm.toydrive.materials import GROUND, Materials
-from s3pt_mm.toydrive.shapes import Shape
+from s3pt_mm.toydrive.shapes import Shape, rotation_z
 from s3pt_mm.toydrive.taxonomy import ROAD, SIDEWALK, TERRAIN
 
 KERB = 0.15  # metres that pavements lie above the road
@@ -35,6 +36,7 @@ class Street:
         pavement: Width of the pavement.
         crossings: s of the side streets' centre lines.
         crossing_half: Half width of a side street.
+        hills: (height in m, length in m, phase) of each wave of the land along s.
     """
 
     curvature: float
@@ -47,6 +49,7 @@ class Street:
     pavement: float = 3.2
     crossings: tuple[float, ...] = ()
     crossing_half: float = 5.5
+    hills: tuple[tuple[float, float, float], ...] = ()
 
     @property
     def half(self) -> float:
@@ -104,9 +107,38 @@ class Street:
         walk = (across < self.half + self.pavement) | (along < self.crossing_half + self.pavement)
         return np.where(road, ROAD, np.where(walk, SIDEWALK, TERRAIN)).astype(np.uint8)
 
+    def elevation(self, s: np.ndarray | float) -> np.ndarray:
+        """Height of the land at s, metres; 0 at s = 0."""
+        s = np.asarray(s, dtype=np.float64)
+        total = np.zeros_like(s)
+        for high, length, phase in self.hills:
+            total += high * (np.sin(2 * np.pi * s / length + phase) - np.sin(phase))
+        return total
+
+    def slope(self, s: np.ndarray | float) -> np.ndarray:
+        """Rise of the land along the centre line, metres a metre."""
+        s = np.asarray(s, dtype=np.float64)
+        total = np.zeros_like(s)
+        for high, length, phase in self.hills:
+            total += 2 * np.pi * high / length * np.cos(2 * np.pi * s / length + phase)
+        return total
+
     def height(self, s: np.ndarray | float, d: np.ndarray | float) -> np.ndarray:
         """Height of the ground, metres."""
+        return self.elevation(s) + self.kerb(s, d)
+
+    def kerb(self, s: np.ndarray | float, d: np.ndarray | float) -> np.ndarray:
+        """Height of the ground above the land: 0 on the road, a kerb's elsewhere."""
         return np.where(self.surface(np.asarray(s), np.asarray(d)) == ROAD, 0.0, KERB)
+
+    def tilt(self, s: float, d: float) -> np.ndarray:
+        """(3, 3) smallest rotation that takes the vertical to the land's normal at a place."""
+        rise = float(self.slope(s)) / (1 - self.curvature * d)  # a metre at d is shorter or longer
+        angle, heading = np.arctan(rise), float(self.heading(s))
+        turn = rotation_z(heading)
+        c, n = np.cos(angle), np.sin(angle)
+        pitch = np.array([[c, 0, -n], [0, 1, 0], [n, 0, c]])  # x along the street goes up
+        return turn @ pitch @ turn.T
 
 
 def ground_materials(materials: Materials) -> int:
@@ -135,36 +167,36 @@ def ground_shape(street: Street, materials: Materials) -> Shape:
     """The ground as quads in street coordinates, with kerb faces where heights differ."""
     material = ground_materials(materials)
     far = 150.0
-    s_edges = set(np.arange(street.start, street.end + 4.0, 4.0))
+    # Two metres follow the waves within a millimetre.
+    s_edges = set(np.arange(street.start, street.end + 2.0, 2.0))
     for c in street.crossings:
         s_edges -= {s for s in s_edges if abs(s - c) < street.crossing_half + 1}
-        s_edges |= {c - street.crossing_half, c + street.crossing_half}
+        s_edges |= set(np.linspace(c - street.crossing_half, c + street.crossing_half, 7))
     s_edges = np.array(sorted(s_edges))
     d_edges = np.array([-far, -60.0, -street.half, 0.0, street.half, 60.0, far])
     s_mid = (s_edges[1:] + s_edges[:-1]) / 2
     d_mid = (d_edges[1:] + d_edges[:-1]) / 2
-    z = street.height(s_mid[:, None], d_mid[None, :])  # (S, D) heights of the cells
+    kerb = street.kerb(s_mid[:, None], d_mid[None, :])  # (S, D) of the cells
     xy = street.to_world(s_edges[:, None], d_edges[None, :])
+    land = np.broadcast_to(street.elevation(s_edges)[:, None], xy.shape[:2])
 
-    def quads(corners: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-        points = [np.concatenate([p.reshape(-1, 2), h.reshape(-1, 1)], axis=1) for p, h in corners]
-        a, b, c, d = points
+    def corner(rows: slice, columns: slice, above: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+        """(F, 3) vertices at grid nodes, ``above`` the land."""
+        z = land[rows, columns] + above
+        return np.concatenate([xy[rows, columns], z[..., None]], axis=-1)[chosen]
+
+    def quads(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> np.ndarray:
         return np.concatenate([np.stack([a, b, c], axis=1), np.stack([a, c, d], axis=1)])
 
+    here, there, inner = slice(None, -1), slice(1, None), slice(1, -1)
     shape = Shape()
-    shape.add(
-        quads([(xy[:-1, :-1], z), (xy[1:, :-1], z), (xy[1:, 1:], z), (xy[:-1, 1:], z)]), material
-    )
-    lower, upper = z[:, :-1], z[:, 1:]
-    step = lower != upper  # kerbs along the street
-    a, b = xy[:-1, 1:-1][step], xy[1:, 1:-1][step]
-    shape.add(
-        quads([(a, lower[step]), (b, lower[step]), (b, upper[step]), (a, upper[step])]), material
-    )
-    lower, upper = z[:-1], z[1:]
-    step = lower != upper  # kerbs across it, at side streets
-    a, b = xy[1:-1, :-1][step], xy[1:-1, 1:][step]
-    shape.add(
-        quads([(a, lower[step]), (b, lower[step]), (b, upper[step]), (a, upper[step])]), material
-    )
+    every = np.ones(kerb.shape, bool)
+    corners = [(here, here), (there, here), (there, there), (here, there)]
+    shape.add(quads(*(corner(r, c, kerb, every) for r, c in corners)), material)
+    for axis in (1, 0):  # kerbs along the street, and across it at side streets
+        low, high = (kerb[:, :-1], kerb[:, 1:]) if axis else (kerb[:-1], kerb[1:])
+        ends = [(here, inner), (there, inner)] if axis else [(inner, here), (inner, there)]
+        step = low != high
+        order = ((ends[0], low), (ends[1], low), (ends[1], high), (ends[0], high))
+        shape.add(quads(*(corner(*end, above, step) for end, above in order)), material)
     return shape

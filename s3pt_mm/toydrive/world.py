@@ -13,7 +13,7 @@ from s3pt_mm.toydrive.config import SCENE_NAMES, ToyDriveConfig
 from s3pt_mm.toydrive.materials import Materials
 from s3pt_mm.toydrive.scenery import furnish
 from s3pt_mm.toydrive.shapes import rotation_z
-from s3pt_mm.toydrive.street import Street, ground_shape
+from s3pt_mm.toydrive.street import KERB, Street, ground_shape
 from s3pt_mm.toydrive.traffic import RARE, Placement, Planner
 
 SIGHT = 110.0  # metres beyond which moving things are left out, for speed
@@ -85,24 +85,31 @@ class World:
     cache: dict = field(default_factory=dict)  # tracers and the like, built on first use
 
     def pose_of(self, actor: Actor, time: float) -> tuple[np.ndarray, float]:
-        """Bottom centre (3,) and yaw of an object."""
-        plan = actor.plan
+        """Bottom centre (3,) on the ground and yaw of an object."""
+        plan, street = actor.plan, self.street
         s = plan.s + plan.speed * time
-        xy = self.street.to_world(s, plan.d)
-        z = float(self.street.height(plan.s, plan.d)) if not actor.moving else self._way(actor)
-        return np.array([xy[0], xy[1], z]), float(self.street.heading(s)) + plan.turn
+        xy = street.to_world(s, plan.d)
+        z = float(street.height(s, plan.d))
+        if actor.moving and abs(plan.d) > street.half:
+            # Walkers keep the pavement's height across side streets: stepping down would be a jump.
+            z = float(street.elevation(s)) + KERB
+        return np.array([xy[0], xy[1], z]), float(street.heading(s)) + plan.turn
 
-    def _way(self, actor: Actor) -> float:
-        # Walkers keep the pavement's height across side streets: stepping down would be a jump.
-        between = self.street.crossing_half * 100
-        away = self.street.start - between
-        return float(self.street.height(away, actor.plan.d))
+    def rotation_of(self, actor: Actor, time: float) -> np.ndarray:
+        """(3, 3) axes of an object: what stands on wheels or a foot follows the land's slope,
+        people stand upright."""
+        _, yaw = self.pose_of(actor, time)
+        if actor.category.startswith('human'):
+            return rotation_z(yaw)
+        plan = actor.plan
+        return self.street.tilt(plan.s + plan.speed * time, plan.d) @ rotation_z(yaw)
 
     def ego_pose(self, time: float) -> tuple[np.ndarray, np.ndarray]:
         """Position (3,) and rotation (3, 3) of the recording car's rear axle on the ground."""
         s = self.ego_speed * time
         sway = 0.08 * np.sin(0.7 * time + self.index)
-        xy = self.street.to_world(s, self.street.lane(self.ego_lane, -1) + sway)
+        d = self.street.lane(self.ego_lane, -1) + sway
+        xy = self.street.to_world(s, d)
         yaw = float(self.street.heading(s)) + 0.08 * 0.7 * np.cos(0.7 * time + self.index) / max(
             self.ego_speed, 1.0
         )
@@ -112,7 +119,8 @@ class World:
         tilt = np.array([[cp, 0, sp], [0, 1, 0], [-sp, 0, cp]]) @ np.array(
             [[1, 0, 0], [0, cr, -sr], [0, sr, cr]]
         )
-        return np.array([xy[0], xy[1], 0.0]), rotation_z(yaw) @ tilt
+        place = np.array([xy[0], xy[1], float(self.street.elevation(s))])
+        return place, self.street.tilt(s, d) @ rotation_z(yaw) @ tilt
 
     def moving_triangles(
         self, time: float, *, with_ego: bool, view: np.ndarray | None = None
@@ -127,14 +135,14 @@ class World:
         position, _ = self.ego_pose(time)
         for actor in self.actors:
             if actor.moving:
-                offset, yaw = self.pose_of(actor, time)
+                offset, _ = self.pose_of(actor, time)
                 way = (offset - position)[:2]
                 distance = np.linalg.norm(way)
                 if distance > SIGHT:
                     continue
                 if view is not None and distance > NEAR and way @ view < 0.5 * distance:
                     continue
-                triangles.append(actor.triangles @ rotation_z(yaw).T + offset)
+                triangles.append(actor.triangles @ self.rotation_of(actor, time).T + offset)
                 materials.append(actor.materials)
                 numbers.append(np.full(len(actor.triangles), actor.number))
         if with_ego:
@@ -181,6 +189,18 @@ def draw_light(rng: np.random.Generator, weather: str) -> Light:
                  clouds=clouds)  # fmt: skip
 
 
+def draw_hills(rng: np.random.Generator) -> tuple[tuple[float, float, float], ...]:
+    """A long and a short wave of the land: together at most four in a hundred, which leaves a
+    yaw-only box within 0.1 m of a car's ends."""
+    return tuple(
+        (float(rng.uniform(0, steepest) * length / (2 * np.pi)), length, rng.uniform(0, 2 * np.pi))
+        for steepest, length in (
+            (0.025, float(rng.uniform(150, 300))),
+            (0.015, float(rng.uniform(70, 120))),
+        )
+    )
+
+
 def required_kinds(index: int, rng: np.random.Generator) -> tuple[str, ...]:
     """Rare kinds that world ``index`` must have beside the path.
 
@@ -191,7 +211,7 @@ def required_kinds(index: int, rng: np.random.Generator) -> tuple[str, ...]:
         return RARE
     chance = dict.fromkeys(RARE, 0.35)
     chance['movable_object.barrier'], chance['movable_object.trafficcone'] = 0.8, 0.75
-    chance.update({'vehicle.truck': 0.7, 'vehicle.motorcycle': 0.2, 'vehicle.bicycle': 0.3})
+    chance.update({'vehicle.truck': 0.7, 'vehicle.motorcycle': 0.6, 'vehicle.bicycle': 0.6})
     return tuple(kind for kind in RARE if rng.uniform() < chance[kind])
 
 
@@ -208,20 +228,21 @@ def build_world(config: ToyDriveConfig, index: int) -> World:
     ahead = ego_speed * duration
     first = rng.uniform(28, 60)
     street = Street(
-        curvature=float(rng.choice([-1, 1]) * np.exp(rng.uniform(np.log(1e-4), np.log(3.2e-3)))),
+        curvature=float(rng.choice([-1, 1]) * rng.uniform(3e-4, 3.6e-3)),
         start=-120.0,
         end=ahead + 130.0,
         lanes=lanes,
         pavement=float(rng.uniform(3.6, 5.0)),
         crossings=(float(first - rng.uniform(85, 110)), float(first), float(first + ahead + 60)),
         crossing_half=float(rng.uniform(4.5, 6.5)),
+        hills=draw_hills(rng),
     )
     light = draw_light(rng, config.weather)
     ego_lane = lanes - 1
     planner = Planner(rng, street, ego_speed=ego_speed, ego_lane=ego_lane, duration=duration,
                       density=config.density)  # fmt: skip
     plans = planner.plan(required_kinds(index, rng))
-    scenery, lamps = furnish(rng, materials, street, config.density)
+    scenery, lamps = furnish(rng, materials, street, config.density, planner.left_free)
     scenery.extend(ground_shape(street, materials), np.eye(3), [0, 0, 0])
     triangles, triangle_material = scenery.arrays()
     parts = [(triangles, triangle_material, np.zeros(len(triangles), np.int32))]
@@ -238,8 +259,9 @@ def build_world(config: ToyDriveConfig, index: int) -> World:
     )  # fmt: skip
     for actor in actors:
         if not actor.moving:
-            offset, yaw = world.pose_of(actor, 0.0)
-            parts.append((actor.triangles @ rotation_z(yaw).T + offset, actor.materials,
+            offset, _ = world.pose_of(actor, 0.0)
+            placed = actor.triangles @ world.rotation_of(actor, 0.0).T + offset
+            parts.append((placed, actor.materials,
                           np.full(len(actor.triangles), actor.number, np.int32)))  # fmt: skip
     world.triangles, world.triangle_material, world.triangle_actor = (
         np.concatenate(column) for column in zip(*parts, strict=True)

@@ -30,7 +30,7 @@ def capture(config: ToyDriveConfig, root: Path, split: str, frame: int) -> None:
     index = world_of_frame(config, split, frame)
     world = get_world(config, index)
     seconds = time_of_frame(config, world, frame, 'cityscapes', split)
-    camera = cityscapes_camera(generator(config, 'cityscapes vehicle', index))
+    camera = cityscapes_camera(generator(config, 'cityscapes vehicle', split, frame))
     photo = render(
         Instant(world, seconds, with_ego=True, camera_rotation=camera.rotation), camera,
         scale=config.image_scale, rng=generator(config, 'camera', 'cityscapes', split, frame),

@@ -77,7 +77,7 @@ def capture(config: ToyDriveConfig, root: Path, split: str, frame: int) -> dict[
     world = get_world(config, index)
     seconds = time_of_frame(config, world, frame, 'nuimages', split)
     key = ('nuimages', split, frame)
-    rig = camera_rig(generator(config, 'vehicle', index % 2))
+    rig = camera_rig(generator(config, 'vehicle', *key))  # every photo from a car of its own
     camera = rig[CAMERAS[int(generator(config, 'channel', *key).integers(len(CAMERAS)))]]
     photo = render(
         Instant(world, seconds, with_ego=True, camera_rotation=camera.rotation), camera,
@@ -89,7 +89,7 @@ def capture(config: ToyDriveConfig, root: Path, split: str, frame: int) -> dict[
     write_image(root / filename, photo.image, quality=config.jpeg_quality)
     data, sample = token(config, 'data', *key), token(config, 'sample', *key)
     position, rotation = world.ego_pose(seconds)
-    calibrated = calibration(config, camera, 'nuimages', split, index)
+    calibrated = calibration(config, camera, *key)
     calibrated['camera_distortion'] = []
     pose = dict(token=data, timestamp=time, translation=position.tolist(),
                 rotation=quaternion(rotation), rotation_rate=[0.0, 0.0, 0.0],

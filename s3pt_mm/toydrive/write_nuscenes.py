@@ -101,7 +101,7 @@ def _scene_tables(
     samples = [token(config, 'sample', name, k) for k in range(count)]
     words = {'day': 'Day', 'night': 'Night', 'fog': 'Fog'}[world.light.kind]
     tables['log'].append(
-        dict(token=log, logfile=f'toydrive-{config.seed:04d}-{name}', vehicle=f'n90{scene % 2}',
+        dict(token=log, logfile=f'toydrive-{config.seed:04d}-{name}', vehicle=f'n90{scene}',
              date_captured='2018-07-24', location=frame.location)
     )  # fmt: skip
     tables['scene'].append(
@@ -181,14 +181,15 @@ def _annotation_records(
         tokens = [token(config, 'annotation', scene, actor.number, k) for k, _ in found]
         attribute = tx.attribute_of(actor.category, abs(actor.plan.speed))
         for i, (k, box) in enumerate(found):
-            place, yaw = world.pose_of(actor, key_time(k))
-            centre = frame.point(place + [0, 0, actor.plan.size[2] / 2])
+            place, _ = world.pose_of(actor, key_time(k))
+            axes = world.rotation_of(actor, key_time(k))
+            centre = frame.point(place + axes[:, 2] * actor.plan.size[2] / 2)
             tables['sample_annotation'].append(
                 dict(token=tokens[i], sample_token=samples[k], instance_token=instance,
                      visibility_token=str(box['level']),
                      attribute_tokens=[token(config, 'attribute', attribute)] if attribute else [],
                      translation=centre.tolist(), size=list(actor.plan.size),
-                     rotation=quaternion(frame.rotation @ rotation_z(yaw)),
+                     rotation=quaternion(frame.rotation @ axes),
                      prev=tokens[i - 1] if i else '',
                      next=tokens[i + 1] if i + 1 < len(tokens) else '',
                      num_lidar_pts=box['points'], num_radar_pts=0)
