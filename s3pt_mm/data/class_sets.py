@@ -113,7 +113,8 @@ _COLOURS: Mapping[str, tuple[int, int, int]] = {
     'vehicle.emergency.ambulance': (250, 220, 60), 'vehicle.emergency.police': (60, 160, 255),
     'vehicle.motorcycle': (0, 0, 230), 'vehicle.trailer': (0, 128, 128),
     'vehicle.truck': (0, 0, 70), 'flat.driveable_surface': (128, 64, 128),
-    'large vehicle': (0, 60, 100), 'small object': (220, 20, 60),
+    'large vehicle': (0, 60, 100), 'small object': (220, 20, 60), 'two-wheeler': (119, 11, 32),
+    'cone or barrier': (255, 120, 0),
 }  # fmt: skip
 
 
@@ -147,6 +148,23 @@ NUIMAGES_5 = _nuimages(
 percent or more of ToyDrive's pixels, so that no absent or tiny class decides a small split's mean.
 The recording car's own body is ignored."""
 
+NUIMAGES_7 = _nuimages(
+    'nuimages7',
+    {
+        'driveable surface': _DETECTION['driveable surface'],
+        'car': _DETECTION['car'],
+        'large vehicle': sum(
+            (_DETECTION[n] for n in ('truck', 'trailer', 'bus', 'construction vehicle')), ()
+        ),
+        'pedestrian': _DETECTION['pedestrian'],
+        'two-wheeler': sum((_DETECTION[n] for n in ('bicycle', 'motorcycle')), ()),
+        'cone or barrier': sum((_DETECTION[n] for n in ('traffic cone', 'barrier')), ()),
+        BACKGROUND: (BACKGROUND,),
+    },
+)
+"""Choice of this package, for the ladder on ToyDrive: as ``nuimages5``, with the small objects
+apart, because rare and small things are what the method is for."""
+
 NUIMAGES_25 = _nuimages('nuimages25', {name: (name,) for name in NUIMAGES_CATEGORIES})
 """All categories of nuImages, each its own class; background is ignored."""
 
@@ -168,5 +186,5 @@ CITYSCAPES_19 = ClassSet(
 """The 19 training classes of Cityscapes, as ``labelTrainIds`` files hold them."""
 
 CLASS_SETS: Mapping[str, ClassSet] = {
-    class_set.name: class_set for class_set in (NUIMAGES_5, NUIMAGES_13, NUIMAGES_25, CITYSCAPES_19)
+    class_set.name: class_set for class_set in (NUIMAGES_5, NUIMAGES_7, NUIMAGES_13, NUIMAGES_25, CITYSCAPES_19)
 }

@@ -9,6 +9,7 @@ from s3pt_mm.data.class_sets import (
     CITYSCAPES_19,
     CLASS_SETS,
     NUIMAGES_5,
+    NUIMAGES_7,
     NUIMAGES_13,
     NUIMAGES_25,
     NUIMAGES_CATEGORIES,
@@ -44,11 +45,12 @@ def test_thirteen_and_twentyfive_classes():
     assert sorted({v for v in NUIMAGES_13.raw_to_label.values() if v != 255}) == list(range(13))
 
 
-def test_five_classes_merge_the_thirteen():
-    assert len(NUIMAGES_5.classes) == 5
+@pytest.mark.parametrize(('merging', 'count'), [(NUIMAGES_5, 5), (NUIMAGES_7, 7)])
+def test_few_classes_merge_the_thirteen(merging, count):
+    assert len(merging.classes) == count
     merged: dict[int, set[int]] = {}
     for raw, fine in NUIMAGES_13.raw_to_label.items():
-        merged.setdefault(fine, set()).add(NUIMAGES_5.raw_to_label[raw])
+        merged.setdefault(fine, set()).add(merging.raw_to_label[raw])
     assert all(len(coarse) == 1 for coarse in merged.values())  # no class is split
     ignored = {NUIMAGES_13.classes[f] for f, c in merged.items() if f != 255 and c == {255}}
     assert ignored == {'ego vehicle'} and merged[255] == {255}

@@ -1,0 +1,107 @@
+"""One page of figures from whatever runs are done: seeds with their spread, controls, classes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from s3pt_mm.common.files import write_text
+from s3pt_mm.reports.tables import to_markdown
+from tools.dev.evidence.ladder import RUNGS, SUPERVISED
+
+_PUBLISHED = """\
+Published, for the order of magnitude only (quoted from S3PT's supplement; real data, ViT-S/16,
+100 to 500 epochs, other protocols): nuImages mIoU with the Mask Transformer 50.04 (S3PT);
+nuScenes mAP at 0-60 m .189 (DINO), .169 (CrIBo), .224 (S3PT).
+"""
+Figures = list[dict[str, Any]]
+
+
+def write_page(out: Path) -> Path:
+    """Collect ``<out>/*/*/*/*/figures.json`` and write ``page.md`` beside them."""
+    runs = [json.loads(path.read_text()) for path in sorted(out.glob('*/*/*/*/figures.json'))]
+    parts = ['# Evidence\n']
+    for source in sorted({run['source'] for run in runs}):
+        path = out / source / 'recipe.json'
+        choice = json.loads(path.read_text()) if path.is_file() else None
+        parts.append(_of_source(source, runs, choice))
+    page = out / 'page.md'
+    write_text(page, '\n'.join([*parts, _PUBLISHED]))
+    return page
+
+
+def _of_source(source: str, runs: Figures, choice: Mapping[str, Any] | None) -> str:
+    chosen = choice['chosen'] if choice else next(r['recipe'] for r in runs)
+    shown = [r for r in runs if (r['source'], r['recipe']) == (source, chosen) and r['seed'] < 100]
+    lines = [f'## {source}\n', f'Recipe: {chosen}.']
+    if choice:
+        gains = ', '.join(f'{name} {gain:+.1f}' for name, gain in choice['gains'].items())
+        lines[-1] += f' Chosen by CrIBo on a held-out seed; points over the best control: {gains}.'
+    order = [name for name in (*RUNGS, SUPERVISED) if any(r['rung'] == name for r in shown)]
+    for head, title in (('knn', 'Dense k-NN'), ('linear', 'Linear head fitted to convergence')):
+        by_rung = {name: [r for r in shown if r['rung'] == name] for name in order}
+        lines += ['', _overall(by_rung, head, f'{title}, place-free, mIoU in percent'), '']
+        lines.append(_classes(by_rung, head, f'{title}, IoU of each class, mean over seeds'))
+    return '\n'.join(lines) + '\n'
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and, of several, the standard deviation over seeds."""
+    mean = float(np.mean(values))
+    return f'{mean:.1f}' + (f' ± {np.std(values, ddof=1):.1f}' if len(values) > 1 else '')
+
+
+def _overall(by_rung: Mapping[str, Figures], head: str, caption: str) -> str:
+    rows = []
+    for rung, runs in by_rung.items():
+        figures = [run[head] for run in runs]
+        rows.append(
+            {
+                'run': rung,
+                'images': str(runs[0]['images']),
+                'seeds': ', '.join(str(run['seed']) for run in runs),
+                'mIoU': spread([f['mIoU'] for f in figures]),
+                'best control': spread([f['controls'][f['best_control']]['mIoU'] for f in figures]),
+                'gain': spread([f['gain'] for f in figures]),
+                'worst gain': f'{min(f["gain"] for f in figures):+.1f}',
+            }
+        )
+    for control, found in _controls(by_rung, head).items():
+        rows.append({'run': f'control: {control}', 'mIoU': spread([f['mIoU'] for f in found])})
+    columns = ('run', 'images', 'seeds', 'mIoU', 'best control', 'gain', 'worst gain')
+    return to_markdown(rows, {name: name for name in columns}, caption=caption)
+
+
+def _controls(by_rung: Mapping[str, Figures], head: str) -> dict[str, Figures]:
+    """Every control, once a seed; of those that follow a network's position scale, all."""
+    found: dict[str, dict[Any, dict[str, Any]]] = {}
+    for rung, runs in by_rung.items():
+        if rung != SUPERVISED:
+            for run in runs:
+                for name, figures in run[head]['controls'].items():
+                    key = (run['seed'], rung if 'same' in name else '')
+                    found.setdefault(name, {})[key] = figures
+    return {name: list(by_key.values()) for name, by_key in found.items()}
+
+
+def _classes(by_rung: Mapping[str, Figures], head: str, caption: str) -> str:
+    columns = {rung: [run[head] for run in runs] for rung, runs in by_rung.items()}
+    columns |= {f'control: {name}': found for name, found in _controls(by_rung, head).items()}
+    if not columns:
+        return ''
+    names = list(next(iter(columns.values()))[0]['IoU'])
+    rows = [
+        {'run': column, **{name: _mean(found, name) for name in names}}
+        for column, found in columns.items()
+    ]
+    headings = {name: name for name in ('run', *names)}
+    return to_markdown(rows, headings, caption=caption, float_format='.1f')
+
+
+def _mean(found: Figures, name: str) -> float:
+    values = [figures['IoU'][name] for figures in found]
+    return float(np.mean([np.nan if value is None else value for value in values]))
