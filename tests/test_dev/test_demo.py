@@ -49,22 +49,10 @@ def test_report_of_a_short_run_and_of_the_same_run_continued(
     assert [point['iteration'] for point in history] == [0, 3, 6]
 
     page = (out / 'report.html').read_text()
-    gain = history[-1]['mIoU'] - history[0]['mIoU']
-    assert f'{gain:+.2f} points' in page
+    best = max(history[-1]['controls'].values(), key=lambda found: found['mIoU'])
+    assert f'{history[-1]["mIoU"] - best["mIoU"]:+.2f} points' in page
+    for name, found in history[-1]['controls'].items():
+        assert name in page and f'<td>{found["IoU"]["car"]:.1f}</td>' in page
     pictures = {'clusters', 'knn', 'lidar', 'losses', 'neighbours', 'pca'}
     assert {path.stem for path in out.glob('*.png')} == pictures
     assert len(re.findall(r'src="data:image/', page)) == len(pictures)  # nothing to fetch
-
-
-@pytest.mark.slow
-def test_half_of_the_run_learns(repository: Path, tmp_path: Path) -> None:
-    """The demo's data and recipe, 240 of its 480 steps: three seeds gained 4.5, 3.9 and 8.0."""
-    data, out = tmp_path / 'toydrive', tmp_path / 'out'
-    generate(data, ToyDriveConfig(outputs=('nuscenes', 'nuimages'), sweeps=0), progress=False)
-    demo(repository, data, out, 'train_cfg.max_epochs=10', 'default_hooks.knn_probe.interval=10')
-    first, last = json.loads((out / 'knn_probe.json').read_text())
-    assert (first['iteration'], last['iteration']) == (0, 240)
-    assert last['mIoU'] > first['mIoU'] + 1.5
-    # More than one class carries it.
-    assert last['IoU']['driveable surface'] > first['IoU']['driveable surface'] + 5
-    assert last['IoU']['background'] > first['IoU']['background'] + 2

@@ -7,6 +7,7 @@ import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto;
@@ -27,17 +28,23 @@ class Section:
     picture: Path
 
 
-def class_table(before: Mapping[str, float], after: Mapping[str, float]) -> str:
-    """Per-class IoU (percent) of the random and of the trained network as an HTML table."""
+def class_table(last: Mapping[str, Any]) -> str:
+    """IoU (percent) of each class, of the trained network and of its controls, as an HTML table.
+
+    Args:
+        last: A point of the probe's history.
+    """
+    columns = {'trained teacher': last, **last['controls']}
+    head = ''.join(f'<th>{html.escape(name)}</th>' for name in ('class', *columns))
+    lines = {name: [found['IoU'][name] for found in columns.values()] for name in last['IoU']}
+    lines['mean'] = [found['mIoU'] for found in columns.values()]
     rows = ''.join(
-        f'<tr><td>{html.escape(name)}</td><td>{before[name]:.1f}</td><td>{after[name]:.1f}</td>'
-        f'<td>{after[name] - before[name]:+.1f}</td></tr>'
-        for name in before
+        f'<tr><td>{html.escape(name)}</td>'
+        + ''.join(f'<td>{value:.1f}</td>' for value in values)
+        + '</tr>'
+        for name, values in lines.items()
     )
-    return (
-        '<table><tr><th>class</th><th>random init</th><th>trained teacher</th><th>change</th></tr>'
-        f'{rows}</table>'
-    )
+    return f'<table><tr>{head}</tr>{rows}</table>'
 
 
 def write_report(
@@ -66,7 +73,7 @@ def write_report(
     path.write_text(
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
         f'<style>{_STYLE}</style><h1>{html.escape(title)}</h1><table>{facts_html}</table>'
-        f'<h2>Dense k-NN IoU by class, %</h2>{table}{"".join(parts)}</html>',
+        f'<h2>Place-free k-NN IoU beside its controls, %</h2>{table}{"".join(parts)}</html>',
         encoding='utf-8',
     )
     return path

@@ -18,7 +18,6 @@ from s3pt_mm.hosts.options import read_options
 from tools.dev.demo.steps import ROOT, run_tool, until_stopped
 
 CONFIG = 'configs/toydrive/demo_s3pt_vitt16.py'
-GAIN = 3.0  # points of dense k-NN mIoU to gain over the random network: the target
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -120,8 +119,9 @@ def make_report(out: Path, cfg: Config) -> Path:
     sections = [
         Section(
             'Dense k-NN mIoU over training',
-            'The teacher labels each patch of unseen images by its nearest patches of labelled '
-            'ones; no head is trained. The first point is the untrained network.',
+            'The teacher labels each patch of unseen crops by its nearest patches of labelled '
+            'ones, without the mean feature of each place; no head is trained. Only what lies '
+            'above the best control (dotted) was learned.',
             pictures.draw_knn(history, out / 'knn.png'),
         ),
         Section(
@@ -151,22 +151,22 @@ def make_report(out: Path, cfg: Config) -> Path:
             pictures.draw_neighbours(scenes, out / 'neighbours.png'),
         ),
     ]
-    first, last = history[0], history[-1]
-    gain = last['mIoU'] - first['mIoU']
+    last = history[-1]
+    best = last['controls'][last['best_control']]['mIoU']
     facts = {
         'config': str(cfg.filename and Path(cfg.filename).relative_to(ROOT)),
         'seed': str(cfg.randomness.seed),
         'iterations': str(last['iteration']),
         'images': str(len(dataset)),
-        'dense k-NN mIoU, random init': f'{first["mIoU"]:.2f} %',
-        'dense k-NN mIoU, teacher at the end': f'{last["mIoU"]:.2f} %',
-        'gain': f'{gain:+.2f} points (target: {GAIN:.0f})',
+        'place-free dense k-NN mIoU, teacher at the end': f'{last["mIoU"]:.2f} %',
+        f'best control ({last["best_control"]})': f'{best:.2f} %',
+        'gain over the best control': f'{last["gain"]:+.2f} points, one seed',
     }
     return write_report(
         out / 'report.html',
         title='S3PT on ToyDrive',
         facts=facts,
-        table=class_table(first['IoU'], last['IoU']),
+        table=class_table(last),
         sections=sections,
     )
 
