@@ -8,8 +8,7 @@
 # prototypes in place of 512, so that they stand for kinds of things rather than for single images.
 # Patch filters stay as they were initialised and the position embedding learns ten times faster:
 # without these two, brightness and colour drown everything else within some hundred steps
-# (docs/pretraining.md, "Does the small run learn?"). Crops of half of the image or more give more
-# objects that both views show.
+# (docs/lab_notes.md). Crops of half of the image or more give more objects that both views show.
 _base_ = ['./s3pt_vitt16.py']
 epochs = 20  # of 24 iterations at ToyDrive's default size
 
