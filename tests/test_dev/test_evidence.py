@@ -13,6 +13,7 @@ from tests.tool_runs import run_tool
 from tools.dev.evidence import ladder
 from tools.dev.evidence.data import camvid, pandaset
 from tools.dev.evidence.page import spread, write_page
+from tools.dev.evidence.run import share_settings
 
 NAMES = ['sky', 'road', 'car']
 
@@ -80,11 +81,15 @@ def test_quick_runs_are_kept_and_make_a_page(repository: Path, tmp_path: Path) -
     before = {p: p.stat().st_mtime_ns for p in out.rglob('figures.json')}
     assert 'seed 0' not in evidence(repository, root, out, *rungs)
     assert before == {p: p.stat().st_mtime_ns for p in out.rglob('figures.json')}
-    # Another size must not share the table.
-    settings = json.loads((out / 'settings.json').read_text())
-    (out / 'settings.json').write_text(json.dumps({**settings, 'images': 64}))
-    with pytest.raises(AssertionError, match='images 64, not 32'):
-        evidence(repository, root, out, *rungs)
+
+
+def test_runs_of_another_size_do_not_share_a_table(tmp_path: Path) -> None:
+    settings = tmp_path / 'settings.json'
+    for _ in range(2):
+        share_settings(settings, dict(images=64, crops=4, sources=['a']))
+    share_settings(settings, dict(images=64, crops=4, sources=['a', 'b']))
+    with pytest.raises(SystemExit, match='images 64, not 32; choose another --out'):
+        share_settings(settings, dict(images=32, crops=4, sources=['a']))
 
 
 def test_pandaset_masks_have_the_nearest_points_class(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> Path:
     sources = [SOURCES[name](folder, args.out / 'cache') for name, folder in folders.items()]
     console, start = Console(soft_wrap=True), time.monotonic()
     settings = dict(images=args.images, crops=args.crops, sources=sorted(folders))
-    _same_settings(args.out / 'settings.json', settings)
+    share_settings(args.out / 'settings.json', settings)
     for source in sources:
         recipe = args.recipe or _choose(source, args, console)
         jobs = list(_jobs(source, recipe, args))
@@ -97,8 +97,8 @@ def run(args: argparse.Namespace) -> Path:
     return write_page(args.out)
 
 
-def _same_settings(path: Path, settings: dict[str, Any]) -> None:
-    """Runs of other sizes must not share a table."""
+def share_settings(path: Path, settings: dict[str, Any]) -> None:
+    """Note what the runs of a folder share; runs of other sizes must not enter its table."""
     if path.is_file():
         known = json.loads(path.read_text())
         differ = [key for key in ('images', 'crops') if known[key] != settings[key]]
