@@ -120,8 +120,10 @@ def _schedule(cfg: Config, images: int, source: Source) -> None:
     iterations = _length(source) // BATCH
     if not iterations:
         raise SystemExit(f'{source.name} has {_length(source)} images, a batch {BATCH}.')
-    epochs = max(2, math.ceil(images / (iterations * BATCH)))
-    warm = max(1, round(0.1 * epochs))
+    epochs = math.ceil(images / (iterations * BATCH))
+    # A ramp has two ends: two iterations at least.
+    warm = max(1 if iterations > 1 else 2, round(0.1 * epochs))
+    epochs = max(epochs, warm + 2)
     warming, cooling = cfg.param_scheduler
     warming.update(end=warm)
     cooling.update(begin=warm, end=epochs, T_max=epochs - warm)
