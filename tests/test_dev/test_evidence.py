@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from mmpretrain.models.backbones import VisionTransformer
 from PIL import Image
 
 from tests.tool_runs import run_tool
@@ -14,6 +17,7 @@ from tools.dev.evidence import ladder
 from tools.dev.evidence.data import camvid, pandaset
 from tools.dev.evidence.page import spread, write_page
 from tools.dev.evidence.run import share_settings
+from tools.dev.evidence.supervised import train_supervised
 
 NAMES = ['sky', 'road', 'car']
 
@@ -131,6 +135,15 @@ def test_every_rung_changes_one_thing_and_trains_what_it_says(tmp_path: Path) ->
     assert clustering['depth_weight'] == 0
     assert models['+ depth (S3PT)']['clustering'] == {**clustering, 'depth_weight': 4.0}
     assert ladder.images_of('DINO, equal compute', 1000) == 727  # 512 tokens against 704
+
+
+def test_the_bound_trains_from_two_steps_on(tmp_path: Path) -> None:
+    images = camvid(made_camvid(tmp_path), tmp_path).train
+    arch = dict(embed_dims=16, num_layers=1, num_heads=2, feedforward_channels=32)
+    backbone = VisionTransformer(arch=arch, img_size=32, patch_size=16, out_type='raw')
+    trained = train_supervised(copy.deepcopy(backbone), images, steps=2, view=32)
+    assert all(torch.isfinite(parameter).all() for parameter in trained.parameters())
+    assert not torch.equal(backbone.ln1.bias, trained.ln1.bias)
 
 
 def test_spread_and_a_page_of_two_seeds(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -53,8 +55,9 @@ def train_supervised(
     parameters = [p for p in (*backbone.parameters(), *head.parameters()) if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.04)
     warm = max(1, steps // 10)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, lr, total_steps=steps + 1, pct_start=warm / (steps + 1), cycle_momentum=False
+    scheduler = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda step: min((step + 1) / warm, 0.5 + 0.5 * math.cos(math.pi * step / steps)),
     )
     tokens = feature_map_of(backbone)
     backbone.train()
