@@ -35,7 +35,9 @@ def upsampled_cross_entropy(
         Sum over the labelled pixels, a scalar with a gradient; number of labelled pixels whose
         highest score is the label's, without one.
     """
-    return _UpsampledCrossEntropy.apply(scores, label, ignore_index, align_corners)
+    # Sums over a million pixels: float32 whatever the mode, and buffers have one dtype.
+    with torch.autocast(scores.device.type, enabled=False):
+        return _UpsampledCrossEntropy.apply(scores, label, ignore_index, align_corners)
 
 
 class _UpsampledCrossEntropy(torch.autograd.Function):

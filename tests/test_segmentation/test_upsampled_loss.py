@@ -65,3 +65,13 @@ def test_no_full_resolution_map_is_kept():
     ):
         upsampled_cross_entropy(torch.randn(1, 4, 4, 4, requires_grad=True), labels(1, 64, 64), 255)
     assert saved == [4 * 4 * 4]
+
+
+def test_under_autocast_scores_are_rounded_and_sums_are_not():
+    scores, label = (5 * torch.randn(2, 4, 5, 7)).bfloat16(), labels(2, 64, 9)
+    exact = upsampled_cross_entropy(scores.float(), label, 255, False)
+    ours = scores.clone().requires_grad_()
+    with torch.autocast('cpu', torch.bfloat16):
+        loss, hits = upsampled_cross_entropy(ours, label, 255, False)
+    loss.backward()
+    assert torch.equal(loss, exact[0]) and hits == exact[1] and ours.grad.dtype == torch.bfloat16

@@ -52,7 +52,8 @@ def reference_embedding(points: Tensor, num_feats: int) -> Tensor:
     Returns:
         (Q, 3 num_feats), in PETR's order y, x, z.
     """
-    turned = points[:, [1, 0, 2]] * (2 * math.pi)
+    x, y, z = points.unbind(-1)  # an index list would be copied to the device, and awaited
+    turned = torch.stack((y, x, z), -1) * (2 * math.pi)
     return sine_embedding(turned, num_feats, interleave=True).flatten(1)
 
 
