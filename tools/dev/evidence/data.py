@@ -59,7 +59,7 @@ def toydrive(root: Path, cache: Path) -> Source:
             max_images=most,
         )
 
-    info = root / 'nuscenes/nuscenes_infos_train.pkl'
+    info = root / 'nuscenes/nuscenes_infos_train.parquet'
     if not info.is_file():
         raise DataError(info, 'no such file', 'Run tools/dev/make_demo.py or tools/create_data.py')
     pretraining = dict(
