@@ -66,6 +66,16 @@ def test_recomputing_changes_nothing() -> None:
         torch.testing.assert_close(recomputed[name], grad, msg=name)
 
 
+def test_loss_needs_no_compiled_operator_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where tensors say that they are on a GPU, mmdet's focal loss prefers mmcv's operator, which
+    mmcv-lite lacks and a CPU's mmcv refuses."""
+    head, x, batch = tiny_head(), feature(), samples()
+    expected = head.loss(x, batch)
+    monkeypatch.setattr(Tensor, 'is_cuda', True)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    torch.testing.assert_close(head.loss(x, batch), expected, rtol=0, atol=0)
+
+
 def test_empty_ground_truth() -> None:
     head, x = tiny_head().train(), feature()
     losses = head.loss(x, samples(objects=0))
