@@ -22,8 +22,9 @@ from types import FrameType
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / 'requirements' / 'lock.txt'
+EXTENSION = ROOT / 's3pt_mm' / 'hosts' / 'mmcv_ext.py'
 #: The files that define the environment.
-DEFINITION = (LOCK, ROOT / 'tools' / 'setup_env.sh', Path(__file__))
+DEFINITION = (LOCK, ROOT / 'tools' / 'setup_env.sh', Path(__file__), EXTENSION)
 #: From PyPI where none is installed; an installed one must know `exclude-dependencies`.
 UV, OLDEST_UV = 'uv==0.13.9', (0, 10)
 #: An environment from nothing, with uv's cache beside it (measured: 5.8 GB, hard links), rounded
@@ -125,6 +126,7 @@ def _fill(venv: Path, *, only_pointer: bool) -> None:
     _run(uv, 'pip', *editable, '--python', python)
     if not only_pointer:
         print('setup: importing everything once', flush=True)
+        _run(python, '-W', 'ignore', '-m', 's3pt_mm.hosts.mmcv_ext')
         check = 'from s3pt_mm.hosts import compat; compat.apply(); compat.check_versions()'
         _run(python, '-W', 'ignore', '-c', f'{check}; {_IMPORTS}')
 

@@ -2,13 +2,14 @@
 default_scope = 'mmpretrain'
 custom_imports = dict(
     imports=[
-        's3pt_mm.hosts.applied',  # safe reading, also under mmpretrain's own tools
+        's3pt_mm.hosts.applied',  # first: what today's libraries need
         's3pt_mm.method.algorithms',
         's3pt_mm.method.hooks',
         's3pt_mm.method.param_groups',
         's3pt_mm.data.datasets',
         's3pt_mm.probes.knn_hook',
         's3pt_mm.resume',
+        's3pt_mm.weights.backbone_file',
     ],
     allow_failed_imports=False,
 )
@@ -26,6 +27,7 @@ default_hooks = dict(
         background=True,
     ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    backbone_file=dict(type='BackboneFileHook'),
     # The method's own, in this dict and not in `custom_hooks`: a child's list replaces its parent's
     # as a whole, a dict is merged.
     method_schedule=dict(type='MethodScheduleHook'),

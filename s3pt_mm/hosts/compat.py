@@ -13,12 +13,13 @@ import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.metadata
+import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import ModuleType
+from pathlib import Path
 
 from s3pt_mm import VERSION_WINDOWS
 from s3pt_mm.common.reading import plain_history_buffers, trusted_globals
@@ -85,69 +86,69 @@ def use_huge_pages() -> None:
     os.environ.setdefault('THP_MEM_ALLOC_ENABLE', '1')
 
 
-class _WithoutMmdet(importlib.abc.MetaPathFinder):
-    """Imports one module as if mmdet were not installed, unless mmdet is loaded already."""
+@dataclass
+class _Without(importlib.abc.MetaPathFinder):
+    """Imports one module as if a package were not installed, unless that is loaded already.
 
-    MODULE = 'mmpretrain.models.utils.res_layer_extra_norm'
+    Attributes:
+        module: the module that asks for the package, and does without where it is absent.
+        package: the package.
+        broken_only: hide it only if it cannot be loaded.
+    """
+
+    module: str
+    package: str
+    broken_only: bool = False
 
     def find_spec(
         self, name: str, path: object, target: object = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """The ordinary spec of that one module, executed with mmdet hidden."""
-        if name != self.MODULE or 'mmdet' in sys.modules:
+        """The ordinary spec of that one module, executed with the package hidden."""
+        if name != self.module or self.package in sys.modules:
             return None
+        if self.broken_only:
+            try:
+                importlib.import_module(self.package)
+                return None
+            except (ImportError, OSError):
+                pass
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
         if spec is not None:
             execute = spec.loader.exec_module
 
             def exec_module(module: object) -> None:
-                with _hidden('mmdet'):
+                with _hidden(self.package):
                     execute(module)
 
             spec.loader.exec_module = exec_module
         return spec
 
 
+def _import_without(finder: _Without) -> None:
+    if finder not in sys.meta_path:
+        sys.meta_path.insert(0, finder)
+
+
 def leave_mmdet_unloaded() -> None:
     """Import mmpretrain's models without all of mmdet behind one optional layer."""
-    if not any(isinstance(finder, _WithoutMmdet) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _WithoutMmdet())
+    _import_without(_Without('mmpretrain.models.utils.res_layer_extra_norm', 'mmdet'))
 
 
-class _MissingOperators(ModuleType):
-    """Stands where mmcv's compiled operators are not installed: names exist, calls raise."""
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        if name.startswith('__'):
-            raise AttributeError(name)
-
-        def missing(*args: object, **kwargs: object) -> None:
-            raise NotImplementedError(
-                f"{name} is one of mmcv's compiled operators, and mmcv-lite has none of them. "
-                'Nothing of s3pt_mm calls one. For models that do, install the full mmcv in place '
-                'of mmcv-lite: pip uninstall mmcv-lite, then pip install "mmcv>=2.1,<2.2"'
-            )
-
-        return missing
+def do_without_broken_open3d() -> None:
+    """Import mmdet3d's visualiser where open3d is installed and cannot be loaded."""
+    _import_without(_Without('mmdet3d.visualization.local_visualizer', 'open3d', broken_only=True))
 
 
-class _StandInExtension(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds ``mmcv._ext`` where no compiled one is; last in line, so that a real one wins."""
-
-    MODULE = 'mmcv._ext'
+class _StandInExtension(importlib.abc.MetaPathFinder):
+    """Finds ``mmcv._ext`` where there is none; last in line, so that a compiled one wins."""
 
     def find_spec(
         self, name: str, path: object, target: object = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """A spec for that one module."""
-        return importlib.machinery.ModuleSpec(name, self) if name == self.MODULE else None
-
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
-        """The stand-in."""
-        return _MissingOperators(spec.name)
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Nothing to run."""
+        """That one module, from mmcv_ext.py."""
+        if name != 'mmcv._ext':
+            return None
+        return importlib.util.spec_from_file_location(name, Path(__file__).with_name('mmcv_ext.py'))
 
 
 def stand_in_for_mmcv_operators() -> None:
@@ -203,6 +204,13 @@ STEPS: tuple[Step, ...] = (
         'seconds in every process of a pre-training run that uses none of it',
         'mmpretrain or mmdet import their extras lazily',
         leave_mmdet_unloaded,
+    ),
+    Step(
+        'do_without_broken_open3d',
+        'mmdet3d 1.4.0 asks for open3d and does without where importing it is an ImportError, but '
+        'not where it is the OSError that open3d raises on a machine without libusb-1.0 or libGL',
+        'open3d loads without them, or mmdet3d names it as an extra',
+        do_without_broken_open3d,
     ),
     Step(
         'plain_history_buffers',

@@ -186,6 +186,7 @@ def prune(path: Path, keep: int, templates: Iterable[str] = TEMPLATES) -> None:
 
 
 def remove(path: Path) -> None:
-    """Deletes a checkpoint and then its checksum; absent files are no error."""
+    """Deletes a checkpoint, then its checksum and backbone; absent files are no error."""
     path.unlink(missing_ok=True)
+    path.with_suffix('.backbone.safetensors').unlink(missing_ok=True)
     checksum_path(path).unlink(missing_ok=True)

@@ -20,7 +20,8 @@ class LoadSegmentationLabels(BaseTransform):
 
     Takes mmseg's ``LoadAnnotations``' place: that one reads any number, of any size. Required keys:
     ``seg_map_path``, ``img_path``, ``ori_shape`` (so an image loader comes first). Added:
-    ``gt_seg_map`` (H, W) uint8, 255 where ignored, and its name in ``seg_fields``.
+    ``gt_seg_map`` (H, W) uint8, 255 where ignored, and its name in ``seg_fields``. Without
+    ``seg_map_path`` nothing is added: so mmseg's inferencers run a test pipeline on one image.
 
     Args:
         class_set: Name of a class set, or a class list's file; None takes the data set's
@@ -36,6 +37,8 @@ class LoadSegmentationLabels(BaseTransform):
         Raises:
             LabelError: Missing mask, size unlike the image's, or a value out of range.
         """
+        if 'seg_map_path' not in results:
+            return results
         name = self.class_set or results.get('class_set') or 'cityscapes19'
         results['gt_seg_map'] = read_label_map(
             results['seg_map_path'],

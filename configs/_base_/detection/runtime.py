@@ -3,6 +3,7 @@
 default_scope = 'mmdet3d'
 custom_imports = dict(
     imports=[
+        's3pt_mm.hosts.applied',  # first: what today's libraries need
         's3pt_mm.detection',
         's3pt_mm.resume',
     ],

@@ -2,6 +2,7 @@
 default_scope = 'mmseg'
 custom_imports = dict(
     imports=[
+        's3pt_mm.hosts.applied',  # first: what today's libraries need
         's3pt_mm.resume',
         's3pt_mm.probes.knn_hook',
         's3pt_mm.segmentation',

@@ -26,6 +26,7 @@ class S3PTPETR(Base3DDetector):
         img_neck: Config of the neck; a ViT's single map needs none.
         grid_mask: Arguments of :class:`GridMask`; None: no mask.
         data_preprocessor: Config, ``mmdet3d.Det3DDataPreprocessor``.
+        train_cfg: Unused; mmdet3d's ``init_model`` hands it to every detector.
         init_cfg: mmengine's.
     """
 
@@ -37,6 +38,7 @@ class S3PTPETR(Base3DDetector):
         img_neck: dict | None = None,
         grid_mask: dict | None = None,
         data_preprocessor: dict | None = None,
+        train_cfg: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
