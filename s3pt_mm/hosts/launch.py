@@ -15,6 +15,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from s3pt_mm.common.errors import ConfigError as LaunchError
+from s3pt_mm.common.shipped import shipped
 from s3pt_mm.hosts.arguments import check_arguments
 from s3pt_mm.hosts.checks import (
     WholeModelHook,
@@ -61,11 +62,18 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 def load_config(args: argparse.Namespace) -> Config:
     """Read the config file, merge what both tools accept, and compare names with signatures.
 
+    A name that is no file may be one of the shipped configs: ``configs/s3pt/vits16_nuscenes.py``,
+    with or without ``configs/``.
+
     Raises:
         LaunchError: the file does not exist, or a key means nothing to what would read it.
     """
     if not Path(args.config).is_file():
-        raise LaunchError(f'{args.config}: no such config file; the shipped ones are in configs/')
+        configs = shipped('configs')
+        below = Path(args.config.removeprefix('configs/'))
+        if below.is_absolute() or not (configs / below).is_file():
+            raise LaunchError(f'{args.config}: no such config file; the shipped ones: {configs}')
+        args.config = str(configs / below)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = Config.fromfile(args.config)
     cfg.launcher = args.launcher
