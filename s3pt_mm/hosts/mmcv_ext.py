@@ -4,8 +4,15 @@
 mmcv-lite. Hosts that import ``mmcv.ops`` before they read a config (mmdet3d's tools, mmseg's
 inferencer) need it on disk: ``python -m s3pt_mm.hosts.mmcv_ext`` copies it into the installed
 mmcv-lite, and ``make setup`` does that. A compiled ``_ext`` beside it wins, so a full mmcv that is
-installed later is used.
+installed later is used. Those hosts also import mmpretrain's models before a config could say so,
+hence the steps of compat here.
 """
+
+if __name__ == 'mmcv._ext':
+    try:
+        import s3pt_mm.hosts.applied  # noqa: F401
+    except ImportError:  # s3pt_mm was uninstalled, this file stayed
+        pass
 
 
 def __getattr__(name):

@@ -65,7 +65,7 @@ def detected(work, toydrive, pretrained, repository) -> Path:
 
 
 def test_mmpretrain_functions(pretrained, work, toydrive) -> None:
-    """``get_model`` and ``FeatureExtractor`` on a pre-training config and its checkpoint."""
+    """``get_model``, and ``FeatureExtractor``, which reads a test pipeline from the config."""
     image = next((toydrive / 'nuimages').rglob('*.jpg'))
     text = python(
         """
@@ -74,6 +74,9 @@ config, checkpoint, image = sys.argv[1:]
 from mmengine.config import Config
 config = Config.fromfile(config)
 print(type(mmpretrain.get_model(config, pretrained=checkpoint)).__name__)
+resize = dict(type='Resize', scale=(128, 128))
+steps = [dict(type='LoadImageFromFile'), resize, dict(type='PackInputs')]
+config.test_dataloader = dict(dataset=dict(pipeline=steps))
 features = mmpretrain.FeatureExtractor(config, pretrained=checkpoint)(image)[0]
 print(tuple(features[0].shape))
 """,

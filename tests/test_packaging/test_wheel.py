@@ -21,8 +21,12 @@ def built(repository, tmp_path_factory) -> Path:
     """Folder with the sdist, and the wheel that was built from it."""
     pytest.importorskip('build')
     folder = tmp_path_factory.mktemp('built')
-    left_out = ('.*', '*.egg-info', '__pycache__', 'build', 'data', 'dist', 'work_dirs')
-    shutil.copytree(repository, folder / 'src', ignore=shutil.ignore_patterns(*left_out))
+    listing = ('git', 'ls-files', '-z', '--cached', '--others', '--exclude-standard')
+    tracked = run(*listing, cwd=repository)
+    for name in filter(None, tracked.split('\0')):
+        if (repository / name).is_file():
+            (folder / 'src' / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(repository / name, folder / 'src' / name)
     build = (sys.executable, '-m', 'build', '--no-isolation', '--outdir', folder)
     run(*build, folder / 'src', cwd=folder, **ALONE)
     shutil.rmtree(folder / 'src')

@@ -19,6 +19,8 @@ from s3pt_mm.weights.backbone_file import BackboneFileHook
 
 ARCH = dict(embed_dims=48, num_layers=2, num_heads=3, feedforward_channels=96)
 
+WORDS = {'timm': ', timm', 'transformers': 'import ViTModel', 'mmpretrain': ', mmpretrain'}
+
 
 @pytest.fixture
 def model() -> nn.Module:
@@ -86,9 +88,7 @@ def test_snippets_of_the_docs_compute_the_same(
         )
         main(line.split('#')[0].split()[1:] + ['--num-heads', '3'])
     names: dict = {}
-    exec(
-        snippet(repository, f'import {library}' if library != 'transformers' else 'ViTModel'), names
-    )
+    exec(snippet(repository, f'{WORDS[library]}\n'), names)
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         expected = model.teacher['backbone'](images)[-1]
