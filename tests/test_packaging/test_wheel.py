@@ -86,9 +86,8 @@ def test_pretraining_probe_and_mim_from_an_empty_folder(package, toydrive, tmp_p
     assert list(tmp_path.rglob('iter_2.pth'))
 
     mim = (binaries / 'python', '-W', 'ignore', '-c', 'from mim.cli import cli; cli()')
-    options = [*pretraining(toydrive / 'nuscenes'), 'model.queue_images=8']
-    command = ('train', 's3pt_mm', 'demo_s3pt_vitt16.py', '--gpus', '0')
-    more = ('--work-dir', 'mim', '--cfg-options', *options)
+    command = ('train', 's3pt_mm', 'dino_vitt16.py', '--gpus', '0')
+    more = ('--work-dir', 'mim', '--cfg-options', *pretraining(toydrive / 'nuscenes'))
     text = run(*mim, *command, *more, cwd=tmp_path, **ALONE)
     assert str(package / '.mim' / 'configs') in text
     assert (tmp_path / 'mim' / 'epoch_1.pth').is_file()

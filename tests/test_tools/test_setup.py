@@ -92,6 +92,9 @@ def test_key_follows_the_pins_and_nothing_else(repository, tmp_path) -> None:
         shutil.copytree(
             repository / name, tmp_path / name, ignore=shutil.ignore_patterns('__pycache__')
         )
+    hosts = tmp_path / 's3pt_mm' / 'hosts'
+    hosts.mkdir(parents=True)
+    shutil.copy(repository / 's3pt_mm' / 'hosts' / 'mmcv_ext.py', hosts)
 
     def key() -> str:
         command = [tmp_path / 'tools' / 'setup_env.sh', '--print-key']
