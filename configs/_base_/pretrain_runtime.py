@@ -4,6 +4,7 @@ custom_imports = dict(
     imports=[
         's3pt_mm.hosts.applied',  # first: what today's libraries need
         's3pt_mm.method.algorithms',
+        's3pt_mm.weights.timm_vit',
         's3pt_mm.method.hooks',
         's3pt_mm.method.param_groups',
         's3pt_mm.data.datasets',

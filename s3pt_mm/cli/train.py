@@ -1,6 +1,6 @@
 """Train from a config of mmpretrain, mmsegmentation or mmdetection3d, or of this package.
 
-python tools/train.py CONFIG [--resume [CHECKPOINT]] [--amp] [--cfg-options KEY=VALUE ...]
+python tools/train.py CONFIG [--init WEIGHTS] [--resume [CHECKPOINT]] [--cfg-options KEY=VALUE ...]
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ compat.apply()
 from s3pt_mm.common.errors import DataError  # noqa: E402
 from s3pt_mm.hosts import launch  # noqa: E402
 from s3pt_mm.resume.checkpoint_files import CheckpointError  # noqa: E402
+from s3pt_mm.weights.layouts import LayoutError  # noqa: E402
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -31,6 +32,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--epochs', type=int, metavar='N', help='train so many epochs; every schedule follows'
+    )
+    parser.add_argument(
+        '--init',
+        metavar='WEIGHTS',
+        help='start the backbone from public weights: DINO, DINOv2, DINOv3, iBOT, CrIBo, MAE, '
+        'timm, Hugging Face or torchvision, a file, folder or address (config key: init)',
     )
     parser.add_argument('--amp', action='store_true', help='train in automatic mixed precision')
     parser.add_argument(
@@ -50,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         compat.check_versions()
         cfg = launch.load_config(args)
+        init = args.init or cfg.get('init')
+        cfg.pop('init', None)
         if args.no_validate:
             cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
         lines = launch.prepare_training(cfg, args)
@@ -57,7 +66,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         launch.check_data(cfg, 'val_dataloader', args.config)
         launch.check_accelerator()
         launch.claim_work_folder(cfg, args.config, training=True)
-    except (launch.LaunchError, ImportError) as error:
+        if init:
+            from s3pt_mm.weights.public import start_from
+
+            start_from(cfg, init)
+    except (launch.LaunchError, LayoutError, DataError, OSError, ImportError) as error:
         sys.exit(f'train.py: {error}')
     try:
         runner = launch.build_runner(cfg)

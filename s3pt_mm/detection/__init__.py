@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import s3pt_mm.weights.frozen  # noqa: F401  registers the frozen backbones
+import s3pt_mm.weights.timm_vit  # noqa: F401  registers the frozen backbones
 from s3pt_mm.detection.data.camera_order import CameraOrderHook
 from s3pt_mm.detection.data.loading import LoadSurroundImages
 from s3pt_mm.detection.data.nuscenes_dataset import SurroundNuScenesDataset

@@ -43,6 +43,9 @@ class PretrainOptimConstructor(DefaultOptimWrapperConstructor):
             the norm of each parameter's gradient by itself (DINO, CrIBo and S3PT).
         custom_keys: Part of a parameter's name -> ``dict(lr_mult=...)``, mmengine's form; of
             several keys in one name the longest counts. Default: none.
+        layer_decay_rate: Each layer of a backbone learns at so much of the rate of the next one
+            (its ``get_layer_depth`` counts them; heads learn at the full rate): for weights that
+            are trained already. Default: 1.
 
     Raises:
         ValueError: For another ``clip``, another entry of ``paramwise_cfg`` or of a key, or a key
@@ -53,7 +56,7 @@ class PretrainOptimConstructor(DefaultOptimWrapperConstructor):
         clip = self.paramwise_cfg.get('clip', 'global')
         if clip not in ('global', 'each_tensor'):
             raise ValueError(f"paramwise_cfg.clip must be 'global' or 'each_tensor', got {clip!r}")
-        unknown = set(self.paramwise_cfg) - {'clip', 'custom_keys'}
+        unknown = set(self.paramwise_cfg) - {'clip', 'custom_keys', 'layer_decay_rate'}
         if unknown:
             raise ValueError(
                 f'PretrainOptimConstructor does not know paramwise_cfg {sorted(unknown)}'
@@ -76,20 +79,40 @@ class PretrainOptimConstructor(DefaultOptimWrapperConstructor):
     def add_params(self, params: list[dict], module: nn.Module, **kwargs) -> None:
         """Put the parameters of a module into their groups."""
         custom = self.paramwise_cfg.get('custom_keys', {})
+        depth = _layer_scales(module, self.paramwise_cfg.get('layer_decay_rate', 1.0))
         # The empty key is in every name: what no other key claims keeps the base rate.
-        members: dict[str, list[nn.Parameter]] = {key: [] for key in ('', *custom)}
+        members: dict[tuple[str, float], list[nn.Parameter]] = {('', 1.0): []}
         for name, parameter in module.named_parameters():
             if parameter.requires_grad:
-                members[max((key for key in members if key in name), key=len)].append(parameter)
-        for key, parameters in members.items():
-            if key and not parameters:
+                key = max((key for key in ('', *custom) if key in name), key=len)
+                members.setdefault((key, depth.get(name, 1.0)), []).append(parameter)
+        for key in custom:
+            if not any(key == used for used, _ in members):
                 raise ValueError(
                     f'paramwise_cfg.custom_keys: no trained parameter has {key!r} in its name'
                 )
-            rate = dict(lr=self.base_lr * custom[key]['lr_mult']) if key else {}
+        for (key, scale), parameters in members.items():
+            scale *= custom[key]['lr_mult'] if key else 1.0
+            rate = dict(lr=self.base_lr * scale) if key or scale != 1.0 else {}
             decayed = [parameter for parameter in parameters if parameter.ndim > 1]
             free = [parameter for parameter in parameters if parameter.ndim <= 1]
-            if decayed or not key:
+            if decayed or not rate:
                 params.append(dict(params=decayed, **rate))
-            if free or not key:
+            if free or not rate:
                 params.append(dict(params=free, weight_decay=0.0, **rate))
+
+
+def _layer_scales(model: nn.Module, rate: float) -> dict[str, float]:
+    """Share of the rate of each parameter of a backbone that knows its layers; 1 at the last."""
+    scales: dict[str, float] = {}
+    if rate == 1.0:
+        return scales
+    for prefix, module in model.named_modules():
+        # mmpretrain's models have it too, and ask a backbone that is not where they look.
+        if hasattr(module, 'get_layer_depth') and not hasattr(module, 'loss'):
+            for name, _ in module.named_parameters():
+                depth, layers = module.get_layer_depth(name)
+                scales[f'{prefix}.{name}' if prefix else name] = rate ** (layers - 1 - depth)
+    if not scales:
+        raise ValueError('paramwise_cfg.layer_decay_rate: no backbone here counts its layers')
+    return scales

@@ -12,10 +12,10 @@ from s3pt_mm.segmentation.hooks import ClassCheckHook
 from s3pt_mm.segmentation.metrics import SegmentationMetric
 from s3pt_mm.segmentation.schedule import PolyLRToFraction
 from s3pt_mm.segmentation.transforms import LoadSegmentationLabels
-from s3pt_mm.weights import frozen
+from s3pt_mm.weights import frozen, timm_vit
 
 __all__ = [
     'ACDCSegDataset', 'ClassCheckHook', 'FoggyCityscapesDataset', 'FoggyDrivingDataset',
     'LinearSegHead', 'LoadSegmentationLabels', 'MaskTransformerSegHead', 'NuImagesDataset',
-    'PolyLRToFraction', 'SegmentationMetric', 'compat', 'frozen',
+    'PolyLRToFraction', 'SegmentationMetric', 'compat', 'frozen', 'timm_vit',
 ]  # fmt: skip

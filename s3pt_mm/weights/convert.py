@@ -33,7 +33,7 @@ def _strip(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name[len(prefix) :]: t for name, t in state.items() if name.startswith(prefix)}
 
 
-def _weights(content: Mapping[str, Any], network: str, source: str) -> dict[str, Tensor]:
+def unpack(content: Mapping[str, Any], network: str, source: str) -> dict[str, Tensor]:
     """Unpack containers and prefixes down to the network's own names.
 
     DINO and CrIBo store ``student`` and ``teacher`` as entries; this package stores both under
@@ -113,7 +113,7 @@ def to_backbone(
     Raises:
         LayoutError: no such network, or names or shapes that do not fit.
     """
-    state = _weights(content, network, source)
+    state = unpack(content, network, source)
     layout = {'dino': 'timm', 'cribo': 'timm'}.get(layout, layout)
     try:
         backbone = rename_to_ours(state, find_layout(state) if layout == 'auto' else layout)

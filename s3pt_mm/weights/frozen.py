@@ -174,6 +174,9 @@ class FrozenMixin:
             the backbone under autocast and hand float32 features over.
         init_cfg: ``dict(type='Pretrained', checkpoint=..., prefix=...)``; loaded strictly by
             :func:`load_strictly`.
+        freeze: False trains it after all, from the same weights, as people do after probing; give
+            the optimiser ``paramwise_cfg=dict(layer_decay_rate=...)``
+            (:class:`~s3pt_mm.method.param_groups.PretrainOptimConstructor`).
         kwargs: Arguments of the backbone class.
     """
 
@@ -182,6 +185,7 @@ class FrozenMixin:
         *args: Any,
         inference_dtype: str | None = None,
         init_cfg: dict | None = None,
+        freeze: bool = True,
         **kwargs: Any,
     ) -> None:
         if inference_dtype not in _DTYPES:
@@ -191,12 +195,14 @@ class FrozenMixin:
             )
         super().__init__(*args, init_cfg=init_cfg, **kwargs)
         self.inference_dtype = inference_dtype
-        self.requires_grad_(False)
-        self.train(False)
+        self.freeze = freeze
+        if freeze:
+            self.requires_grad_(False)
+            self.train(False)
 
     def train(self, mode: bool = True) -> nn.Module:
-        """Stay in eval mode: drop path and dropout never run here."""
-        super().train(False)
+        """Frozen, stay in eval mode: drop path and dropout never run here."""
+        super().train(mode and not getattr(self, 'freeze', True))
         return self
 
     def init_weights(self) -> None:
@@ -235,9 +241,8 @@ class FrozenMixin:
             )
         self._is_init = True
 
-    @torch.no_grad()
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
-        """The backbone's outputs, detached.
+        """The backbone's outputs; detached when frozen.
 
         Args:
             x: Images (B, 3, H, W).
@@ -251,7 +256,8 @@ class FrozenMixin:
             if dtype is not None
             else contextlib.nullcontext()
         )
-        with context:
+        learns = torch.is_grad_enabled() and not self.freeze
+        with context, torch.set_grad_enabled(learns):
             outputs = super().forward(x, *args, **kwargs)
         if dtype is not None:
             outputs = tuple(output.float() for output in outputs)

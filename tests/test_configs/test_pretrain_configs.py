@@ -25,7 +25,7 @@ LADDER = [
 ]
 TOY = [f'toydrive/{method}_vitt16' for method in METHODS] + ['toydrive/demo_s3pt_vitt16']
 FOLDER = [f'{method}/vits16_image_folder' for method in METHODS]
-LOGS = ['s3pt/vits16_logs']
+LOGS = ['s3pt/vits16_logs', 's3pt/vitb14_dinov2_continue']
 STEPS = 5  # iterations of an epoch
 
 

@@ -223,3 +223,11 @@ def test_errors_come_before_training(tmp_path: Path) -> None:
         LastLayerFreezeHook(epochs=1, iterations=2)
     with pytest.raises(ValueError, match='start=0.9, end=0.5'):
         TeacherUpdateHook(0.9, 0.5)
+
+
+def test_backbone_waits_for_its_heads(tmp_path: Path) -> None:
+    """One epoch of four iterations without a step of the backbone, then it moves."""
+    seen = train(tmp_path, (*HOOK_CFGS, dict(type='BackboneFreezeHook', epochs=1)))
+    start = seen[0]['student']
+    still = [torch.equal(now['student'], start) for now in seen]
+    assert still[:5] == [True] * 5 and not any(still[5:])

@@ -126,3 +126,22 @@ def test_errors_name_the_option() -> None:
         build(nn.Linear(2, 2), custom_keys=dict(weight=dict(decay_mult=0.0)))
     with pytest.raises(ValueError, match="no trained parameter has 'pos_embed' in its name"):
         build(nn.Linear(2, 2), custom_keys=dict(pos_embed=dict(lr_mult=2.0)))
+
+
+def test_layers_learn_the_slower_the_earlier() -> None:
+    """Heads and the last norm at the base rate, each block at 0.5 of the next, embeddings last."""
+    model = tiny_model('S3PTDINO')
+    rates = {
+        id(parameter): group.get('lr')
+        for group in build(model, layer_decay_rate=0.5).optimizer.param_groups
+        for parameter in group['params']
+    }
+    names = {n: rates[id(p)] for n, p in model.named_parameters() if p.requires_grad}
+    depth = len(model.student['backbone'].layers)
+    assert names['student.head.mlp.0.weight'] == names['student.backbone.ln1.weight'] == 0.1
+    for layer in range(depth):
+        wanted = pytest.approx(0.1 * 0.5 ** (depth - layer))
+        assert names[f'student.backbone.layers.{layer}.attn.qkv.weight'] == wanted
+    assert names['student.backbone.pos_embed'] == pytest.approx(0.1 * 0.5 ** (depth + 1))
+    with pytest.raises(ValueError, match='no backbone here counts'):
+        build(nn.Linear(2, 2), layer_decay_rate=0.5)

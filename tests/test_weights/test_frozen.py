@@ -170,3 +170,14 @@ def test_a_file_with_code_in_it_is_refused(tmp_path):
     with pytest.raises(Exception, match='refused'):
         frozen(str(path)).init_weights()
     assert not (tmp_path / 'pwned').exists()
+
+
+def test_unfrozen_it_trains_from_the_same_weights(checkpoint, teacher):
+    model = frozen(str(checkpoint), freeze=False, drop_path_rate=0.0)
+    model.init_weights()
+    images = torch.randn(2, 3, 64, 64)
+    teacher.eval()
+    features = model.train()(images)[0]
+    torch.testing.assert_close(features, teacher(images)[0])
+    features.square().mean().backward()
+    assert model.training and all(p.grad is not None for p in model.parameters())
