@@ -17,6 +17,7 @@ COMMANDS = {
     'convert': 'convert_checkpoint',
     'data': 'create_data',
     'domains': 'domain_generalisation',
+    'embed': 'embed',
     'knn': 'dense_knn',
     'look-at-data': 'look_at_data',
     'prepare': 'prepare_images',

@@ -1,0 +1,201 @@
+"""Class and patch tokens of any images, by the ViT of any checkpoint.
+
+    s3pt-embed CHECKPOINT FOLDER --out features.parquet
+
+OUT ends in .npy, .parquet or .safetensors. A run that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from s3pt_mm.common.errors import DataError, explain
+from s3pt_mm.common.files import replacing, write_json
+from s3pt_mm.data.label_maps import IMAGE_SUFFIXES
+from s3pt_mm.data.labelled_images import IMAGENET_MEAN, IMAGENET_STD
+
+FORMATS = ('.npy', '.parquet', '.safetensors')
+
+
+def read_image(path: Path, size: tuple[int, int]) -> Tensor:
+    """An image at ``size`` (height, width), (3, h, w) float32, RGB, ImageNet-normalised.
+
+    Raises:
+        DataError: The file is no whole image.
+    """
+    try:
+        with Image.open(path) as file:
+            image = file.convert('RGB').resize(size[::-1], Image.Resampling.BICUBIC)
+    except (OSError, ValueError) as error:
+        raise DataError(path, f'is no whole image ({error})', 'Repair or remove it') from None
+    pixels = (np.asarray(image, np.float32) - IMAGENET_MEAN) / np.float32(IMAGENET_STD)
+    return torch.from_numpy(pixels.astype(np.float32).transpose(2, 0, 1).copy())
+
+
+@torch.no_grad()
+def embed(
+    model: nn.Module,
+    paths: Sequence[Path],
+    parts: Path,
+    *,
+    size: tuple[int, int],
+    image_level: bool,
+    batch_size: int,
+    device: str,
+) -> list[Path]:
+    """Compute what is not there yet.
+
+    Args:
+        model: Images -> (tokens,), as :func:`s3pt_mm.weights.plain_vit.load_vit`.
+        paths: Images.
+        parts: Folder of the batches' files, this very run's.
+        size: (height, width) that images are resized to.
+        image_level: Keep the class token alone, at unit length.
+        batch_size: Images a part.
+        device: Where to compute.
+
+    Returns:
+        One float16 file a batch: (b, 1 + patches, d), with ``image_level`` (b, d).
+    """
+    model.to(device)
+    files = []
+    for start in tqdm(range(0, len(paths), batch_size), desc='batches', disable=None):
+        file = parts / f'{start:08d}.npy'
+        files.append(file)
+        if file.is_file():
+            continue
+        batch = [read_image(path, size) for path in paths[start : start + batch_size]]
+        (tokens,) = model(torch.stack(batch).to(device))
+        if image_level:
+            tokens = nn.functional.normalize(tokens[:, 0].float(), dim=-1)
+        with replacing(file, tidy=False) as temporary, open(temporary, 'wb') as stream:
+            np.save(stream, tokens.half().cpu().numpy())
+    return files
+
+
+def write_features(
+    out: Path, names: Sequence[str], files: Sequence[Path], grid: tuple[int, int]
+) -> None:
+    """Join the parts into one file, which appears when it is whole.
+
+    ``.npy`` and ``.parquet`` are written part by part; ``.safetensors`` needs all in memory.
+    """
+    parts: Iterator[NDArray] = (np.load(file) for file in files)
+    with replacing(out) as temporary:
+        if out.suffix == '.npy':
+            shape = (len(names), *np.load(files[0], mmap_mode='r').shape[1:])
+            whole = np.lib.format.open_memmap(temporary, 'w+', np.float16, shape)
+            at = 0
+            for part in parts:
+                whole[at : at + len(part)] = part
+                at += len(part)
+            whole.flush()
+        elif out.suffix == '.parquet':
+            _write_parquet(temporary, names, parts, grid)
+        else:
+            from safetensors.numpy import save
+
+            about = dict(paths=json.dumps(names), grid=json.dumps(grid))
+            temporary.write_bytes(save(_split(np.concatenate(list(parts)), grid), about))
+    if out.suffix == '.npy':
+        write_json(out.with_suffix('.json'), dict(paths=list(names), grid=list(grid)))
+
+
+def _split(tokens: NDArray, grid: tuple[int, int]) -> dict[str, NDArray]:
+    if tokens.ndim == 2:
+        return dict(class_token=tokens)
+    patches = tokens[:, 1:].reshape(len(tokens), *grid, -1)
+    return dict(
+        class_token=np.ascontiguousarray(tokens[:, 0]), patch_tokens=np.ascontiguousarray(patches)
+    )
+
+
+def _write_parquet(
+    path: Path, names: Sequence[str], parts: Iterator[NDArray], grid: tuple[int, int]
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    writer, at = None, 0
+    try:
+        for part in parts:
+            columns: dict[str, object] = dict(path=list(names[at : at + len(part)]))
+            for name, values in _split(part, grid).items():
+                flat = values.reshape(len(values), -1)
+                columns[name] = pa.FixedSizeListArray.from_arrays(
+                    pa.array(flat.reshape(-1)), flat.shape[1]
+                )
+            table = pa.table(columns).replace_schema_metadata(dict(grid=json.dumps(grid)))
+            writer = writer or pq.ParquetWriter(path, table.schema)
+            writer.write_table(table)
+            at += len(part)
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def run(args: argparse.Namespace) -> None:
+    """What the arguments say.
+
+    Raises:
+        DataError: No images, a broken image, another ending than :data:`FORMATS`.
+    """
+    from s3pt_mm.weights.plain_vit import load_vit
+
+    out, folder = Path(args.out), Path(args.folder)
+    if out.suffix not in FORMATS:
+        raise DataError(out, f'ends in {out.suffix!r}', f'Endings: {", ".join(FORMATS)}')
+    model = load_vit(args.checkpoint, network=args.network, num_heads=args.num_heads)
+    patch = model.patch_embed.projection.kernel_size[0]
+    if any(side < patch or side % patch for side in args.image_size):
+        raise ValueError(f'--image-size {args.image_size}: no multiples of the patch, {patch}')
+    grid = tuple(side // patch for side in args.image_size)
+    paths = sorted(p for p in folder.rglob('*') if p.suffix.lower() in IMAGE_SUFFIXES)
+    if not paths:
+        raise DataError(folder, 'holds no image', f'Endings that count: {IMAGE_SUFFIXES}')
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    # Parts belong to this network, these images and these settings, or they are not found.
+    weights = Path(args.checkpoint).expanduser().stat()
+    told = vars(args) | dict(out=None, device=None, size=weights.st_size, time=weights.st_mtime_ns)
+    stamps = [(name, path.stat().st_mtime_ns) for name, path in zip(names, paths, strict=True)]
+    digest = hashlib.sha256(repr((sorted(told.items()), stamps)).encode()).hexdigest()[:12]
+    parts = out.with_name(f'.{out.name}.{digest}.parts')
+    settings = dict(batch_size=args.batch_size, device=args.device, image_level=args.image_level)
+    files = embed(model, paths, parts, size=tuple(args.image_size), **settings)
+    write_features(out, names, files, grid)
+    shutil.rmtree(parts)
+    what = 'class tokens' if args.image_level else f'class tokens and {grid[0]} x {grid[1]} patches'
+    print(f'{out}: {what} of {len(paths)} images, {model.embed_dims} numbers each')
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Embed; 0, or 1 after one line about what is wrong."""
+    parser = argparse.ArgumentParser(prog='s3pt-embed', description=__doc__.splitlines()[0])
+    parser.add_argument('checkpoint', help='of this package, DINO, timm, Hugging Face, ...')
+    parser.add_argument('folder', help='of images; subfolders count')
+    parser.add_argument('--out', required=True, help=f'file ending in {", ".join(FORMATS)}')
+    parser.add_argument('--image-level', action='store_true', help='class token only, unit length')
+    parser.add_argument('--image-size', type=int, nargs=2, default=(448, 800), metavar=('H', 'W'))
+    parser.add_argument('--batch-size', type=int, default=16)
+    parser.add_argument('--network', choices=('teacher', 'student'), default='teacher')
+    parser.add_argument('--num-heads', type=int, help='attention heads; default width / 64')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    try:
+        run(parser.parse_args(argv))
+    except (RuntimeError, ValueError, OSError) as error:
+        print(f'error: {" ".join(explain(error).split())}', file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,108 @@
+"""Tokens of any images in files that other tools read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from s3pt_mm.cli import embed
+from s3pt_mm.weights.files import write_weights
+from s3pt_mm.weights.plain_vit import load_vit
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> tuple[list[str], torch.nn.Module]:
+    """Command line without --out, and the network that it uses."""
+    from mmpretrain.models import VisionTransformer
+
+    torch.manual_seed(0)
+    arch = dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32)
+    model = VisionTransformer(arch=arch, img_size=32, patch_size=16, out_type='raw').eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.2)
+    state = {f'teacher.backbone.{name}': value for name, value in model.state_dict().items()}
+    write_weights(state, tmp_path / 'vit.pth', {})
+    generator = np.random.default_rng(0)
+    for name in ('b.png', 'a/c.jpg', 'a/a.jpg'):
+        path = tmp_path / 'images' / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 255, (40, 50, 3)).astype(np.uint8)).save(path)
+    command = [str(tmp_path / 'vit.pth'), str(tmp_path / 'images'), '--image-size', '32', '48']
+    command += ['--batch-size', '2', '--num-heads', '2', '--device', 'cpu']
+    return command, load_vit(tmp_path / 'vit.pth', num_heads=2)
+
+
+def test_three_formats_hold_the_same_tokens(case, tmp_path: Path, capsys) -> None:
+    import pyarrow.parquet as pq
+    from safetensors.numpy import load_file
+
+    command, model = case
+    for ending in embed.FORMATS:
+        assert embed.main([*command, '--out', str(tmp_path / f'out{ending}')]) == 0
+    names = ['a/a.jpg', 'a/c.jpg', 'b.png']
+    images = [embed.read_image(tmp_path / 'images' / name, (32, 48)) for name in names]
+    (wanted,) = model(torch.stack(images))
+    array = np.load(tmp_path / 'out.npy')
+    assert array.shape == (3, 1 + 2 * 3, 16)
+    np.testing.assert_allclose(array, wanted.numpy(), atol=5e-3)
+    about = json.loads((tmp_path / 'out.json').read_text())
+    assert about == dict(paths=names, grid=[2, 3])
+    tensors = load_file(tmp_path / 'out.safetensors')
+    np.testing.assert_array_equal(tensors['class_token'], array[:, 0])
+    np.testing.assert_array_equal(tensors['patch_tokens'].reshape(3, 6, 16), array[:, 1:])
+    table = pq.read_table(tmp_path / 'out.parquet')
+    assert table['path'].to_pylist() == names
+    np.testing.assert_array_equal(np.array(table['class_token'].to_pylist()), array[:, 0])
+    patches = np.array(table['patch_tokens'].to_pylist()).reshape(3, 6, 16)
+    np.testing.assert_array_equal(patches, array[:, 1:])
+    assert 'class tokens and 2 x 3 patches of 3 images, 16 numbers' in capsys.readouterr().out
+    assert not list(tmp_path.glob('.*parts'))
+
+
+def test_a_stopped_run_goes_on(case, tmp_path: Path, capsys, monkeypatch) -> None:
+    command, _ = case
+    command = [*command, '--image-level', '--out', str(tmp_path / 'out.npy')]
+    broken = tmp_path / 'images' / 'b.png'
+    whole, stamp = broken.read_bytes(), broken.stat()
+    read, seen = embed.read_image, []
+
+    def stops(path: Path, size: tuple[int, int]) -> torch.Tensor:
+        seen.append(path.name)
+        if path.name == 'b.png' and len(seen) == 3:
+            raise OSError('cable pulled')
+        return read(path, size)
+
+    monkeypatch.setattr(embed, 'read_image', stops)
+    assert embed.main(command) == 1 and not (tmp_path / 'out.npy').exists()
+    assert embed.main(command) == 0
+    assert seen == ['a.jpg', 'c.jpg', 'b.png', 'b.png']  # the first batch was not read again
+    array = np.load(tmp_path / 'out.npy').astype(np.float32)
+    np.testing.assert_allclose(np.linalg.norm(array, axis=1), 1, atol=1e-2)
+    broken.write_bytes(whole[:100])
+    assert stamp.st_size > 100 and embed.main(command) == 1
+    assert 'b.png: is no whole image' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (dict(out='x.csv'), "x.csv: ends in '.csv'"),
+        (dict(checkpoint='absent.pth'), 'absent.pth: no such checkpoint'),
+        (dict(folder='absent'), 'absent: holds no image'),
+        (dict(size='30'), 'no multiples of the patch, 16'),
+    ],
+)
+def test_mistakes_are_one_line(case, tmp_path: Path, capsys, change, message) -> None:
+    command, _ = case
+    command[0] = change.get('checkpoint', command[0])
+    command[1] = change.get('folder', command[1])
+    command[3] = change.get('size', command[3])
+    assert embed.main([*command, '--out', str(tmp_path / change.get('out', 'x.npy'))]) == 1
+    error = capsys.readouterr().err.strip()
+    assert message in error and len(error.splitlines()) == 1
