@@ -47,4 +47,5 @@ def load_vit(
         out_type='raw',
     )
     model.load_state_dict(state)
-    return model.requires_grad_(False).eval()
+    model.eval()  # which returns nothing: mmpretrain's train() does not
+    return model.requires_grad_(False)

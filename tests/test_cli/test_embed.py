@@ -22,7 +22,7 @@ def case(tmp_path: Path) -> tuple[list[str], torch.nn.Module]:
 
     torch.manual_seed(0)
     arch = dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32)
-    model = VisionTransformer(arch=arch, img_size=32, patch_size=16, out_type='raw').eval()
+    model = VisionTransformer(arch=arch, img_size=32, patch_size=16, out_type='raw')
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.2)
