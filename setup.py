@@ -18,6 +18,7 @@ COMMANDS = {
     'data': 'create_data',
     'domains': 'domain_generalisation',
     'embed': 'embed',
+    'export': 'export',
     'knn': 'dense_knn',
     'look-at-data': 'look_at_data',
     'prepare': 'prepare_images',
