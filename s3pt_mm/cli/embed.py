@@ -13,6 +13,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -93,10 +94,10 @@ def write_features(
 
     ``.npy`` and ``.parquet`` are written part by part; ``.safetensors`` needs all in memory.
     """
-    parts: Iterator[NDArray] = (np.load(file) for file in files)
+    parts: Iterator[NDArray] = map(np.lib.format.open_memmap, files, repeat('r'))
     with replacing(out) as temporary:
         if out.suffix == '.npy':
-            shape = (len(names), *np.load(files[0], mmap_mode='r').shape[1:])
+            shape = (len(names), *np.lib.format.open_memmap(files[0], 'r').shape[1:])
             whole = np.lib.format.open_memmap(temporary, 'w+', np.float16, shape)
             at = 0
             for part in parts:
@@ -168,8 +169,9 @@ def run(args: argparse.Namespace) -> None:
         raise DataError(folder, 'holds no image', f'Endings that count: {IMAGE_SUFFIXES}')
     names = [path.relative_to(folder).as_posix() for path in paths]
     # Parts belong to this network, these images and these settings, or they are not found.
-    weights = Path(args.checkpoint).expanduser().stat()
-    told = vars(args) | dict(out=None, device=None, size=weights.st_size, time=weights.st_mtime_ns)
+    weights = Path(args.checkpoint).expanduser()  # or an address
+    time = weights.stat().st_mtime_ns if weights.is_file() else None
+    told = vars(args) | dict(out=None, device=None, time=time)
     stamps = [(name, path.stat().st_mtime_ns) for name, path in zip(names, paths, strict=True)]
     digest = hashlib.sha256(repr((sorted(told.items()), stamps)).encode()).hexdigest()[:12]
     parts = out.with_name(f'.{out.name}.{digest}.parts')

@@ -12,11 +12,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from s3pt_mm.common.errors import ConfigError, explain
+from s3pt_mm.common.errors import ConfigError, DataError, explain
 from s3pt_mm.common.files import write_json, write_text
 from s3pt_mm.data.labelled_images import IMAGENET_MEAN, IMAGENET_STD
 from s3pt_mm.weights.convert import convert_file
-from s3pt_mm.weights.files import UnsafeCheckpointError
 
 LAYOUTS = dict(huggingface='huggingface', timm='timm', safetensors='s3pt_mm')
 
@@ -106,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--num-heads', type=int, help='attention heads; default width / 64')
     try:
         run(parser.parse_args(argv))
-    except (UnsafeCheckpointError, ValueError, OSError) as error:
+    except (DataError, ValueError, OSError) as error:
         print(f'error: {" ".join(explain(error).split())}', file=sys.stderr)
         return 1
     return 0

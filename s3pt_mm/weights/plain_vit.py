@@ -10,8 +10,8 @@ compat.apply()  # before mmpretrain.models is imported for the first time
 
 from mmpretrain.models.backbones import VisionTransformer  # noqa: E402
 
+from s3pt_mm.common.reading import read_checkpoint  # noqa: E402
 from s3pt_mm.weights.convert import dimensions, to_backbone  # noqa: E402
-from s3pt_mm.weights.files import load_checkpoint_file  # noqa: E402
 from s3pt_mm.weights.layouts import LayoutError  # noqa: E402
 
 
@@ -30,10 +30,10 @@ def load_vit(
         The network; ``forward`` gives ``(tokens,)``, (B, 1 + patches, d), the class token first.
 
     Raises:
-        FileNotFoundError: See :func:`load_checkpoint_file`.
+        FileNotFoundError: See :func:`read_checkpoint`.
         LayoutError: No ViT, or heads that do not divide its width.
     """
-    state = to_backbone(load_checkpoint_file(path), network=network, source=str(path))
+    state = to_backbone(read_checkpoint(path), network=network, source=str(path))
     size = dimensions(state)
     image, patch, width = size.pop('img_size'), size.pop('patch_size'), size['embed_dims']
     heads = num_heads or (4 if width == 128 else max(1, width // 64))
