@@ -113,14 +113,14 @@ def test_every_rung_changes_one_thing_and_trains_what_it_says(tmp_path: Path) ->
     assert '+ depth (S3PT)' not in ladder.rungs_of(free)
     recipe = ladder.RECIPES['patch filters held, position x 10']
     configs = {
-        rung: ladder.make_config(free, rung, seed=7, images=320, recipe=recipe)
+        rung: ladder.make_config(free, rung, seed=7, images=480, recipe=recipe)
         for rung in ladder.RUNGS
     }
     for rung, cfg in configs.items():
         assert cfg.randomness.seed == cfg.train_dataloader.sampler.seed == 7
-        assert cfg.train_cfg.max_epochs == 20 and cfg.model.freeze_patch_embed
-        assert cfg.param_scheduler[-1].end == 20, rung
-        assert cfg.default_hooks.last_layer_freeze.epochs == 4
+        assert cfg.epochs == cfg.train_cfg.max_epochs == 30 and cfg.model.freeze_patch_embed
+        assert cfg.param_scheduler[-1].end == 30, rung
+        assert cfg.default_hooks.last_layer_freeze.epochs == 6
         assert 'knn_probe' not in cfg.default_hooks
     models = {rung: cfg.model.to_dict() for rung, cfg in configs.items()}
     assert models['DINO'] == models['DINO, equal compute']

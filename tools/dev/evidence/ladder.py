@@ -127,7 +127,7 @@ def _schedule(cfg: Config, images: int, source: Source) -> None:
     warming, cooling = cfg.param_scheduler
     warming.update(end=warm)
     cooling.update(begin=warm, end=epochs, T_max=epochs - warm)
-    cfg.train_cfg.max_epochs = epochs
+    cfg.epochs = cfg.train_cfg.max_epochs = epochs  # the first is what the launcher follows
     hooks = cfg.default_hooks
     hooks.pop('knn_probe')  # probed once, at the end, with every head
     hooks.last_layer_freeze.epochs = max(1, epochs // 5)
