@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+
+
+def default_signals() -> None:
+    """``preexec_fn`` of children that a test signals: a background job's ignored ones are not."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def load_tool(repository: Path, name: str) -> ModuleType:

@@ -12,6 +12,9 @@ from s3pt_mm.data.datasets.nuscenes_images import NuScenesImages
 from tests.nuscenes_tables import CAMERAS
 
 
+INTRINSICS = np.diag([1266.0, 1266.0, 1.0, 1.0])
+
+
 def write_large(path, num_images):
     """Samples of six cameras with the fields that create_data writes, every matrix its own."""
     shared = [np.random.rand(4, 4).tolist() for _ in CAMERAS]
@@ -19,16 +22,18 @@ def write_large(path, num_images):
     for i in range(num_images // 6):
         images = {}
         for k, cam in enumerate(CAMERAS):
-            fresh = np.random.rand(3, 4, 4).tolist()
+            lidar2cam = np.eye(4)
+            lidar2cam[:3, 3] = np.random.rand(3)
+            lidar2img = (INTRINSICS @ lidar2cam).tolist()
             images[cam] = {
                 'img_path': f'n015-2018-07-24-11-22-45+0800__{cam}__{1532402927600000 + i}.jpg',
                 'height': 900,
                 'width': 1600,
-                'cam2img': [row[:3] for row in shared[k][:3]],
+                'cam2img': INTRINSICS[:3, :3].tolist(),
                 'cam2ego': shared[k],
-                'lidar2cam': fresh[0],
-                'lidar2img': fresh[1],
-                'ego2global': fresh[2],
+                'lidar2cam': lidar2cam.tolist(),
+                'lidar2img': lidar2img,
+                'ego2global': np.random.rand(4, 4).tolist(),
                 'sample_data_token': f'{i:032x}',
                 'timestamp': i * 0.5,
             }

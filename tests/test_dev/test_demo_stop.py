@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.tool_runs import default_signals
+
 # Stands for the tools: says that it runs, and leaves on SIGTERM as training does.
 CHILD = """
 import signal, sys, time, pathlib
@@ -28,7 +30,11 @@ def test_one_line_says_how_to_go_on(number: int, repository: Path, tmp_path: Pat
     (tmp_path / 'child.py').write_text(CHILD)
     path = f'import sys; sys.path.insert(0, {str(repository)!r})'
     process = subprocess.Popen(
-        [sys.executable, '-c', path + PARENT], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+        [sys.executable, '-c', path + PARENT],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=default_signals,
     )
     while not (tmp_path / 'running').is_file():
         assert process.poll() is None, process.stderr.read()

@@ -9,6 +9,7 @@ import pytest
 
 from s3pt_mm.resume.leaving import ExitSignals
 from tests.test_reliability.tiny_run import tiny_config, train
+from tests.tool_runs import default_signals
 
 SENDS = """
 import os, signal, sys
@@ -30,7 +31,9 @@ Runner.from_cfg(cfg).train()
 @pytest.mark.parametrize('name', ['SIGINT', 'SIGHUP'])
 def test_terminal_signals_save(tmp_path, repository, name):
     command = [sys.executable, '-c', SENDS, str(tmp_path), name]
-    done = subprocess.run(command, cwd=repository, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=repository, capture_output=True, text=True, preexec_fn=default_signals
+    )
     assert done.returncode == 128 + getattr(signal, name), done.stderr
     assert (tmp_path / 'iter_8.pth').is_file() and not (tmp_path / '.run.lock').exists()
     assert train(tiny_config(tmp_path, resume=True))

@@ -10,6 +10,7 @@ import numpy as np
 
 #: Accepted numbers of coefficients, in OpenCV's order.
 LENSES: Mapping[str, tuple[int, ...]] = {'brown': (4, 5, 8, 12, 14), 'fisheye': (4,)}
+_LAST_ROW = np.array([0.0, 0.0, 0.0, 1.0])
 
 
 def fold_projection(cam2img: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -33,11 +34,11 @@ def fold_projection(cam2img: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f'cam2img must be 3 x 3, 3 x 4 or 4 x 4, got shape {matrix.shape}')
     if not np.isfinite(matrix).all():
         raise ValueError(f'cam2img must be finite, got {matrix.tolist()}')
-    if matrix.shape == (4, 4) and not np.allclose(matrix[3], (0, 0, 0, 1)):
+    if matrix.shape == (4, 4) and np.abs(matrix[3] - _LAST_ROW).max() > 1e-6:
         raise ValueError(f"cam2img's fourth row must be 0 0 0 1, got {matrix[3].tolist()}")
     intrinsics = matrix[:3, :3].copy()
-    upright = np.allclose(intrinsics[2], (0, 0, 1)) and intrinsics[1, 0] == 0
-    if not upright or min(intrinsics[0, 0], intrinsics[1, 1]) <= 0:
+    (fx, _, _), (below, fy, _), last = intrinsics.tolist()  # floats: this runs for every image
+    if min(fx, fy) <= 0 or below or max(abs(last[0]), abs(last[1]), abs(last[2] - 1)) > 1e-6:
         raise ValueError(
             'cam2img must be [[fx, s, cx], [0, fy, cy], [0, 0, 1]] with fx, fy > 0, '
             f'got {intrinsics.tolist()}'
