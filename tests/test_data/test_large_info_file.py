@@ -11,7 +11,6 @@ from s3pt_mm.data.datasets.info_file import write_info_file
 from s3pt_mm.data.datasets.nuscenes_images import NuScenesImages
 from tests.nuscenes_tables import CAMERAS
 
-
 INTRINSICS = np.diag([1266.0, 1266.0, 1.0, 1.0])
 
 
