@@ -32,6 +32,7 @@ test-fast: setup
 
 lint: setup
 	"$(python)" -m ruff check .
+	"$(python)" -m ruff format --check .
 
 # Pins that still fit stay; `make lock LOCK_ARGS=--upgrade` moves them.
 lock:

@@ -92,7 +92,8 @@ def _column(values: list[Any]) -> Any:
     values = [_listed(value) for value in values]
     known = [value for value in values if value is not None]
     if known and isinstance(known[0], Mapping):
-        names = list(dict.fromkeys(name for value in known for name in value))
+        # Parquet knows no struct without fields: one of nulls, which is absent after reading.
+        names = list(dict.fromkeys(name for value in known for name in value)) or ['_']
         columns = [
             _column([None if value is None else value.get(name) for value in values])
             for name in names
