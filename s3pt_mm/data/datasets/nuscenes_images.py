@@ -28,6 +28,8 @@ CAMERAS = (
     'CAM_BACK_LEFT',
     'CAM_BACK_RIGHT',
 )
+"""Order of mmdet3d's nuScenes info files, in which the published PETR checkpoint was trained."""
+
 DATA_PREFIX = dict(
     pts='samples/LIDAR_TOP', sweeps='sweeps/LIDAR_TOP', **{cam: f'samples/{cam}' for cam in CAMERAS}
 )

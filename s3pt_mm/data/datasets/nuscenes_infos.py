@@ -20,6 +20,7 @@ from s3pt_mm.data.geometry import invert, lidar_to_camera, rigid
 from s3pt_mm.common.errors import DataError
 from s3pt_mm.common.files import inside
 from s3pt_mm.data.datasets.info_file import write_info_file
+from s3pt_mm.data.datasets.nuscenes_images import CAMERAS
 
 if TYPE_CHECKING:
     from nuscenes.nuscenes import NuScenes
@@ -35,14 +36,6 @@ CLASSES = (
     'pedestrian',
     'traffic_cone',
     'barrier',
-)
-CAMERAS = (
-    'CAM_FRONT',
-    'CAM_FRONT_RIGHT',
-    'CAM_FRONT_LEFT',
-    'CAM_BACK',
-    'CAM_BACK_LEFT',
-    'CAM_BACK_RIGHT',
 )
 LIDAR = 'LIDAR_TOP'
 SPLITS = {

@@ -11,21 +11,12 @@ from mmengine.fileio import get
 
 from s3pt_mm.common.errors import DataError
 
+from s3pt_mm.data.datasets.nuscenes_images import CAMERAS as NUSCENES_CAMERAS
 from s3pt_mm.detection.data.calibration import (
     check_calibration,
     check_image_fits_calibration,
     project_matrix,
 )
-
-NUSCENES_CAMERAS = (
-    'CAM_FRONT',
-    'CAM_FRONT_RIGHT',
-    'CAM_FRONT_LEFT',
-    'CAM_BACK',
-    'CAM_BACK_LEFT',
-    'CAM_BACK_RIGHT',
-)
-"""Order of mmdet3d's nuScenes info files, in which the published PETR checkpoint was trained."""
 
 
 @TRANSFORMS.register_module()

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 
-from tests.pretend.device import LOG, NAME, DeviceTensor, _place
+from tests.test_pretend.device import LOG, NAME, DeviceTensor, _place
 
 # torch's own lists (torch/docs, "Autocast Op Reference"), as far as this package meets them.
 _LOWER = ('mm', 'bmm', 'addmm', 'linear', 'matmul', 'baddbmm', 'conv2d', '_convolution')

@@ -1,6 +1,7 @@
 """Training steps of the shipped pre-training configs on the pretend accelerator.
 
-``python -m tests.pretend.steps OUT.json CONFIG [CONFIG ...] [--recipe]`` writes what each logged.
+``python -m tests.test_pretend.steps OUT.json CONFIG [CONFIG ...] [--recipe]`` writes what each
+logged.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from types import SimpleNamespace
 import torch
 from mmengine.config import Config, ConfigDict
 
-from tests.pretend import device
+from tests.test_pretend import device
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 3

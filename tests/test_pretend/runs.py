@@ -1,6 +1,6 @@
 """Probing and detection steps and a whole launched run on the pretend accelerator.
 
-``python -m tests.pretend.runs OUT.json`` writes what each logged.
+``python -m tests.test_pretend.runs OUT.json`` writes what each logged.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from mmengine.registry import DATASETS, HOOKS, DefaultScope
 from torch import nn
 from torch.utils.data import Dataset
 
-from tests.pretend import device
-from tests.pretend.steps import ROOT, batch, settle, shrink
+from tests.test_pretend import device
+from tests.test_pretend.steps import ROOT, batch, settle, shrink
 
 VIT = dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32)
 

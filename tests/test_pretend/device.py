@@ -289,7 +289,7 @@ class _Backend:
 
 def install() -> None:
     """Register the device in this process; call it before mmpretrain is imported."""
-    from tests.pretend import mixed_precision
+    from tests.test_pretend import mixed_precision
 
     _setup_privateuseone_for_python_backend(NAME, backend_module=_Backend())
     torch._C._set_only_lift_cpu_tensors(True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.pretend.test_pretraining import KERNELS, reports_of
+from tests.test_pretend.test_pretraining import KERNELS, reports_of
 
 pytestmark = pytest.mark.slow
 # Waits of a probe: the host library's blocking copies of the batch, and what PETR's matching reads.

@@ -19,9 +19,9 @@ KERNELS = {'s3pt': 1340, 'cribo': 1120, 'dino': 620}
 
 
 def reports_of(folder: Path, *words: str) -> dict:
-    """What ``python -m tests.pretend.MODULE`` logged, in a process of its own."""
+    """What ``python -m tests.test_pretend.MODULE`` logged, in a process of its own."""
     out = folder / 'report.json'
-    command = [sys.executable, '-m', f'tests.pretend.{words[0]}', str(out), *words[1:]]
+    command = [sys.executable, '-m', f'tests.test_pretend.{words[0]}', str(out), *words[1:]]
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(command, cwd=root, env=os.environ, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-4000:]
