@@ -64,26 +64,34 @@ class Check:
             with open(self.out, 'a') as file:
                 file.write(json.dumps(line) + '\n')
 
-    def config(self, *, small: bool = False, **options: Any) -> Config:
+    def _beside(self, name: str) -> Path | None:
+        return None if self.out is None else self.out.with_name(name)
+
+    def config(self, *, small: bool = False, recipe: Path = RECIPE, **options: Any) -> Config:
         """The recipe's config; ``small`` or a tiny check shrinks the networks."""
         from mmengine.registry import init_default_scope
 
-        cfg = Config.fromfile(RECIPE)
+        cfg = Config.fromfile(recipe)
         init_default_scope('mmpretrain')
         if small or self.tiny:
             arch = dict(embed_dims=96, num_layers=2, num_heads=3, feedforward_channels=192)
             cfg.model.backbone.arch = arch
             sizes = dict(num_prototypes=1024, hidden_channels=128, bottleneck_channels=64)
             cfg.model.head.update(sizes)
-            cfg.model.queue_images = 64
+            if 'queue_images' in cfg.model:
+                cfg.model.queue_images = 64
         cfg.merge_from_dict({f'model.{key}': value for key, value in options.items()})
         return cfg
 
-    def step(self, images: int, *, small: bool = False, **options: Any) -> TrainingStep:
+    def step(
+        self, images: int, *, small: bool = False, recipe: Path = RECIPE, **options: Any
+    ) -> TrainingStep:
         """A training step with a full memory and the cross-image term, from one seed."""
         torch.manual_seed(0)
-        step = TrainingStep(self.config(small=small, **options), images, self.device)
-        fill_queue(step.model, 60)
+        cfg = self.config(small=small, recipe=recipe, **options)
+        step = TrainingStep(cfg, images, self.device)
+        if hasattr(step.model, 'queue'):
+            fill_queue(step.model, 60)
         return step
 
     def machine(self) -> None:
@@ -100,18 +108,24 @@ class Check:
     def parity(self) -> None:
         """Losses and gradients here against the CPU in float32, from the same weights and views."""
         truth = self._gradients(torch.device('cpu'), None)
-        for dtype in (None, *HALVES[self.device.type]):
-            found = self._gradients(self.device, dtype)
+        cases = [(dtype, 'plain') for dtype in (None, *HALVES[self.device.type])]
+        if self.device.type == 'cuda':
+            cases += [(dtype, 'kernel') for dtype in HALVES['cuda']]
+        for dtype, cross_entropy in cases:
+            found = self._gradients(self.device, dtype, cross_entropy)
             errors = sorted(
                 (float((found[name] - grad).norm() / grad.norm().clamp_min(1e-30)), name)
                 for name, grad in truth.items()
             )
             middle = errors[len(errors) // 2][0]
-            self.say('parity', dtype=str(dtype), median_error=middle, worst=errors[-1])
+            self.say('parity', dtype=str(dtype), cross_entropy=cross_entropy, median_error=middle,
+                     worst=errors[-1])  # fmt: skip
 
-    def _gradients(self, device: torch.device, dtype: torch.dtype | None) -> dict[str, Tensor]:
+    def _gradients(
+        self, device: torch.device, dtype: torch.dtype | None, cross_entropy: str = 'plain'
+    ) -> dict[str, Tensor]:
         torch.manual_seed(0)
-        cfg = self.config(small=True)
+        cfg = self.config(small=True, cross_entropy=cross_entropy)
         cfg.model.backbone.drop_path_rate = 0.0
         step = TrainingStep(cfg, 4, torch.device('cpu'))
         step.model.init_weights()
@@ -140,26 +154,34 @@ class Check:
                 torch.cuda.empty_cache()
                 torch.cuda.reset_peak_memory_stats()
             step = self.step(images, **options)
+            step.watch.waits = False
             figures = self._timed(lambda step=step: step(half))
             figures['images_per_second'] = round(images / figures['seconds'], 1)
             if self.device.type == 'cuda':
                 figures['peak_gb'] = round(torch.cuda.max_memory_allocated() / 1e9, 2)
-                figures.update(_busy(lambda step=step: step(half)))
+                figures.update(_busy(lambda step=step: step(half), self._beside(f'{label}.txt')))
+            step.watch.waits = True
+            step.watch.take()
+            step(half)
+            figures['parts_ms'] = {k: round(v * 1e3, 2) for k, v in step.watch.take().items()}
             self.say('recipe', setting=label, images=images, dtype=str(half), **figures)
 
     def repeatable(self) -> None:
         """Two equal runs of three steps: the same bits? Under deterministic algorithms too?"""
-        for strict in (False, True):
-            torch.use_deterministic_algorithms(strict)
-            try:
-                first, second = self._three_steps(), self._three_steps()
-            finally:
-                torch.use_deterministic_algorithms(False)
-            largest = float((first - second).abs().max())
-            self.say('repeatable', deterministic_algorithms=strict, largest_difference=largest)
+        for recipe in (RECIPE, RECIPE.parents[1] / 'dino' / RECIPE.name):
+            for strict in (False, True):
+                torch.use_deterministic_algorithms(strict)
+                try:
+                    first, second = self._three_steps(recipe), self._three_steps(recipe)
+                    found = dict(largest_difference=float((first - second).abs().max()))
+                except RuntimeError as error:
+                    found = dict(error=str(error)[:300])
+                finally:
+                    torch.use_deterministic_algorithms(False)
+                self.say('repeatable', recipe=recipe.parent.name, deterministic=strict, **found)
 
-    def _three_steps(self) -> Tensor:
-        step = self.step(4, small=True)
+    def _three_steps(self, recipe: Path) -> Tensor:
+        step = self.step(4, small=True, recipe=recipe)
         for _ in range(3):
             step(HALVES[self.device.type][0])
         return torch.cat([p.detach().flatten() for p in step.model.student.parameters()]).cpu()
@@ -196,10 +218,12 @@ class Check:
                     [*command, *more, '--cfg-options', *options], capture_output=True, text=True
                 )
                 text = (done.stdout + done.stderr).splitlines()
-                lines = [line[-300:] for line in text if 'Epoch(train)' in line or 'Error' in line]
+                lines = [line[-300:] for line in text if 'Epoch(train)' in line]
+                if done.returncode:
+                    lines = [line[-300:] for line in text]
                 seconds = round(time.monotonic() - begin, 1)
                 self.say('training', epoch=epoch + 1, rc=done.returncode, seconds=seconds,
-                         last=lines[-2:])  # fmt: skip
+                         last=lines[-6 if done.returncode else -2:])  # fmt: skip
 
     def probes(self) -> None:
         """A step of both Segmenter heads and of PETR, in float32, TF32 and bf16."""
@@ -226,13 +250,19 @@ class Check:
 SECTIONS = ('machine', 'parity', 'recipe', 'training', 'repeatable', 'probes')
 
 
-def _busy(task: Callable[[], Any]) -> dict[str, Any]:
+def _busy(task: Callable[[], Any], table: Path | None) -> dict[str, Any]:
     """Kernels of one call, the GPU's busy time and the five kernels that take most of it."""
     from torch.profiler import ProfilerActivity, profile
 
-    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
+    activities = [ProfilerActivity.CPU, ProfilerActivity.CUDA]
+    with profile(activities=activities, record_shapes=True) as seen:
         task()
         torch.cuda.synchronize()
+    if table is not None:
+        averages = seen.key_averages(group_by_input_shape=True)
+        text = averages.table(sort_by='self_cuda_time_total', row_limit=150,
+                              max_name_column_width=90, max_shapes_column_width=80)  # fmt: skip
+        table.write_text(text)
     on_device = [e for e in seen.events() if e.device_type == torch.autograd.DeviceType.CUDA]
     waits = [e for e in seen.events() if e.name.startswith('cudaStreamSynchronize')]
     totals: dict[str, float] = {}

@@ -12,13 +12,13 @@ if [ "${1:-}" = prepare ]; then
     grep -qx '/.gpu/' "$exclude" 2>/dev/null || echo '/.gpu/' >> "$exclude"
     rm -rf .gpu && mkdir -p .gpu/wheels
     # The hosts are Python alone (mmcv-lite): files and metadata of each, without what they carry for mim.
-    (cd "$site" && ls -d mmcv mmengine mmpretrain mmseg mmdet mmdet3d mmcv_lite-* mmengine-* mmpretrain-* mmsegmentation-* \
+    (cd "$site" && ls -d mmcv mmengine mmpretrain mmseg mmdet mmdet3d lyft_dataset_sdk mmcv_lite-* mmengine-* mmpretrain-* mmsegmentation-* \
         mmdet-* mmdet3d-* | tar cz --exclude=__pycache__ --exclude=.mim -T -) > .gpu/hosts.tgz
     "$2/bin/python" -m pip --version > /dev/null 2>&1 && pip=("$2/bin/python" -m pip) || pip=(python3 -m pip)
     "${pip[@]}" download -q --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
         --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 -d .gpu/wheels \
-        numpy==1.26.4 addict yapf termcolor model-index ordered-set mat4py terminaltables prettytable wcwidth pyquaternion \
-        nuscenes-devkit==1.2.0 shapely==2.0.7 pycocotools==2.0.11 cachetools platformdirs parameterized
+        addict yapf importlib-metadata==8.7.1 termcolor model-index ordered-set mat4py terminaltables prettytable wcwidth pyquaternion \
+        nuscenes-devkit==1.2.0 simplejpeg ftfy plyfile shapely==2.0.7 pycocotools==2.0.11 cachetools platformdirs parameterized
     for pure in descartes fire; do "${pip[@]}" wheel -q --no-deps -w .gpu/wheels "$pure"; done
     du -sh .gpu
     exit

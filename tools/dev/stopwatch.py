@@ -13,15 +13,21 @@ import torch
 
 
 class Stopwatch:
-    """Accumulates seconds by name; nested intervals are subtracted from the one around them."""
+    """Accumulates seconds by name; nested intervals are subtracted from the one around them.
+
+    Attributes:
+        waits: Wait for a GPU at every border, so that its work counts where it was asked for;
+            False where the whole step is timed, which such waits would slow down.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
+        self.waits = True
         self.seconds: dict[str, float] = defaultdict(float)
         self._inner: list[float] = []
 
     def _now(self) -> float:
-        if self.device.type == 'cuda':
+        if self.waits and self.device.type == 'cuda':
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
 
