@@ -19,31 +19,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
+from s3pt_mm.cli.images_in import (
+    add_arguments,
+    find_images,
+    image_size,
+    load_network,
+    read_image,
+)
 from s3pt_mm.common.errors import DataError, explain
 from s3pt_mm.common.files import replacing, write_json
-from s3pt_mm.data.label_maps import IMAGE_SUFFIXES
-from s3pt_mm.data.labelled_images import IMAGENET_MEAN, IMAGENET_STD
 
 FORMATS = ('.npy', '.parquet', '.safetensors')
-
-
-def read_image(path: Path, size: tuple[int, int]) -> Tensor:
-    """An image at ``size`` (height, width), (3, h, w) float32, RGB, ImageNet-normalised.
-
-    Raises:
-        DataError: The file is no whole image.
-    """
-    try:
-        with Image.open(path) as file:
-            image = file.convert('RGB').resize(size[::-1], Image.Resampling.BICUBIC)
-    except (OSError, ValueError) as error:
-        raise DataError(path, f'is no whole image ({error})', 'Repair or remove it') from None
-    pixels = (np.asarray(image, np.float32) - IMAGENET_MEAN) / np.float32(IMAGENET_STD)
-    return torch.from_numpy(pixels.astype(np.float32).transpose(2, 0, 1).copy())
 
 
 @torch.no_grad()
@@ -60,7 +49,7 @@ def embed(
     """Compute what is not there yet.
 
     Args:
-        model: Images -> (tokens,), as :func:`s3pt_mm.weights.plain_vit.load_vit`.
+        model: Images -> (tokens,), as :func:`s3pt_mm.weights.any_vit.load_tokens`, on ``device``.
         paths: Images.
         parts: Folder of the batches' files, this very run's.
         size: (height, width) that images are resized to.
@@ -71,7 +60,6 @@ def embed(
     Returns:
         One float16 file a batch: (b, 1 + patches, d), with ``image_level`` (b, d).
     """
-    model.to(device)
     files = []
     for start in tqdm(range(0, len(paths), batch_size), desc='batches', disable=None):
         file = parts / f'{start:08d}.npy'
@@ -82,6 +70,8 @@ def embed(
         (tokens,) = model(torch.stack(batch).to(device))
         if image_level:
             tokens = nn.functional.normalize(tokens[:, 0].float(), dim=-1)
+        else:  # without registers
+            tokens = torch.cat([tokens[:, :1], tokens[:, model.num_extra_tokens :]], dim=1)
         with replacing(file, tidy=False) as temporary, open(temporary, 'wb') as stream:
             np.save(stream, tokens.half().cpu().numpy())
     return files
@@ -154,19 +144,13 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         DataError: No images, a broken image, another ending than :data:`FORMATS`.
     """
-    from s3pt_mm.weights.plain_vit import load_vit
-
     out, folder = Path(args.out), Path(args.folder)
     if out.suffix not in FORMATS:
         raise DataError(out, f'ends in {out.suffix!r}', f'Endings: {", ".join(FORMATS)}')
-    model = load_vit(args.checkpoint, network=args.network, num_heads=args.num_heads)
-    patch = model.patch_embed.projection.kernel_size[0]
-    if any(side < patch or side % patch for side in args.image_size):
-        raise ValueError(f'--image-size {args.image_size}: no multiples of the patch, {patch}')
-    grid = tuple(side // patch for side in args.image_size)
-    paths = sorted(p for p in folder.rglob('*') if p.suffix.lower() in IMAGE_SUFFIXES)
-    if not paths:
-        raise DataError(folder, 'holds no image', f'Endings that count: {IMAGE_SUFFIXES}')
+    model = load_network(args.checkpoint, args)
+    size, patch = image_size(model, args.image_size)
+    grid = tuple(side // patch for side in size)
+    paths = find_images(folder)
     names = [path.relative_to(folder).as_posix() for path in paths]
     # Parts belong to this network, these images and these settings, or they are not found.
     weights = Path(args.checkpoint).expanduser()  # or an address
@@ -176,7 +160,7 @@ def run(args: argparse.Namespace) -> None:
     digest = hashlib.sha256(repr((sorted(told.items()), stamps)).encode()).hexdigest()[:12]
     parts = out.with_name(f'.{out.name}.{digest}.parts')
     settings = dict(batch_size=args.batch_size, device=args.device, image_level=args.image_level)
-    files = embed(model, paths, parts, size=tuple(args.image_size), **settings)
+    files = embed(model, paths, parts, size=size, **settings)
     write_features(out, names, files, grid)
     shutil.rmtree(parts)
     what = 'class tokens' if args.image_level else f'class tokens and {grid[0]} x {grid[1]} patches'
@@ -186,15 +170,9 @@ def run(args: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Embed; 0, or 1 after one line about what is wrong."""
     parser = argparse.ArgumentParser(prog='s3pt-embed', description=__doc__.splitlines()[0])
-    parser.add_argument('checkpoint', help='of this package, DINO, timm, Hugging Face, ...')
-    parser.add_argument('folder', help='of images; subfolders count')
+    add_arguments(parser)
     parser.add_argument('--out', required=True, help=f'file ending in {", ".join(FORMATS)}')
     parser.add_argument('--image-level', action='store_true', help='class token only, unit length')
-    parser.add_argument('--image-size', type=int, nargs=2, default=(448, 800), metavar=('H', 'W'))
-    parser.add_argument('--batch-size', type=int, default=16)
-    parser.add_argument('--network', choices=('teacher', 'student'), default='teacher')
-    parser.add_argument('--num-heads', type=int, help='attention heads; default width / 64')
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     try:
         run(parser.parse_args(argv))
     except (RuntimeError, ValueError, OSError) as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 from s3pt_mm.hosts import compat
 
@@ -33,12 +35,23 @@ def load_vit(
         FileNotFoundError: See :func:`read_checkpoint`.
         LayoutError: No ViT, or heads that do not divide its width.
     """
-    state = to_backbone(read_checkpoint(path), network=network, source=str(path))
+    return from_state(read_checkpoint(path), str(path), network=network, num_heads=num_heads)
+
+
+def from_state(
+    content: Mapping[str, Any],
+    source: str,
+    *,
+    network: str = 'teacher',
+    num_heads: int | None = None,
+) -> VisionTransformer:
+    """:func:`load_vit` of what was read; ``source`` names it in messages."""
+    state = to_backbone(content, network=network, source=source)
     size = dimensions(state)
     image, patch, width = size.pop('img_size'), size.pop('patch_size'), size['embed_dims']
     heads = num_heads or (4 if width == 128 else max(1, width // 64))
     if width % heads:
-        raise LayoutError(f'{path}: {heads} heads do not divide the width {width}: --num-heads')
+        raise LayoutError(f'{source}: {heads} heads do not divide the width {width}: --num-heads')
     model = VisionTransformer(
         arch={**size, 'num_heads': heads},
         img_size=image,

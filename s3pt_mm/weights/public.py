@@ -73,22 +73,29 @@ def initial_weights(
     for probing in ('inference_dtype', 'freeze'):
         settings.pop(probing, None)
     module = MODELS.build({**settings, 'type': kind})
-    fill(module, source, network=network)
+    fill(module, read_checkpoint(weights_file(source)), str(source), network=network)
     write_weights(module.state_dict(), target, {'source': str(source)})
     return Path(target)
 
 
-def fill(module: nn.Module, source: str | os.PathLike[str], *, network: str = 'teacher') -> None:
+def fill(
+    module: nn.Module, content: Mapping[str, Any], source: str, *, network: str = 'teacher'
+) -> None:
     """Fill a backbone with public weights; every one of its weights, or an error.
+
+    Args:
+        module: the backbone.
+        content: what ``read_checkpoint`` returned.
+        source: its name, for messages.
+        network: of a file that holds both.
 
     Raises:
         LayoutError: see :func:`initial_weights`.
     """
-    content = read_checkpoint(weights_file(source))
     if isinstance(module, TimmViT):
-        state = _for_timm(module, unpack(content, network, str(source)))
+        state = _for_timm(module, unpack(content, network, source))
     else:
-        state = to_backbone(content, network=network, source=str(source))
+        state = to_backbone(content, network=network, source=source)
     own = module.state_dict()
     missing = [name for name in own if name not in state]
     unknown = [name for name in state if name not in own]

@@ -11,7 +11,7 @@ import torch
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
-from s3pt_mm.common.reading import UnsafeCheckpointError
+from s3pt_mm.common.reading import UnsafeCheckpointError, read_checkpoint
 from s3pt_mm.weights.layouts import LayoutError
 from s3pt_mm.weights.public import fill, initial_weights, start_from
 from s3pt_mm.weights.timm_vit import FrozenTimmViT, TimmViT
@@ -105,7 +105,7 @@ def test_misfits_and_code_are_refused(tmp_path: Path) -> None:
         initial_weights(dict(type='TimmViT', **REGISTERS), tmp_path / 'x.pth', tmp_path / 'i.pth')
     write_checkpoint('shell command', tmp_path / 'evil.pth', tmp_path / 'victim')
     with pytest.raises(UnsafeCheckpointError):
-        fill(TimmViT(**DINOV2), tmp_path / 'evil.pth')
+        initial_weights(dict(type='TimmViT', **DINOV2), tmp_path / 'evil.pth', tmp_path / 'i.pth')
     assert not (tmp_path / 'victim').exists() and not (tmp_path / 'i.pth').exists()
 
 
@@ -165,7 +165,7 @@ def test_hugging_face_folders_compute_the_same(kind: str, tmp_path: Path) -> Non
         nn.init.normal_(parameter, std=0.1)
     model.save_pretrained(tmp_path / 'hf')
     ours = TimmViT(**settings)
-    fill(ours, tmp_path / 'hf')
+    fill(ours, read_checkpoint(tmp_path / 'hf' / 'model.safetensors'), 'hf')
     side = settings['img_size']
     images = torch.randn(2, 3, side, side)
     with torch.no_grad():

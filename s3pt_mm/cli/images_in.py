@@ -1,0 +1,102 @@
+"""What ``s3pt-embed`` and ``s3pt-look`` share: a network, a folder of images, their size."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from s3pt_mm.common.errors import DataError
+from s3pt_mm.data.label_maps import IMAGE_SUFFIXES
+from s3pt_mm.data.labelled_images import IMAGENET_MEAN, IMAGENET_STD
+
+DEFAULT_SIZE = (448, 800)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Checkpoint, folder, and how the network reads its images."""
+    add = parser.add_argument
+    add('checkpoint', help='of this package, DINO, timm, Hugging Face, ...; or the word random')
+    add('folder', help='of images; subfolders count')
+    add(
+        '--image-size', type=int, nargs=2, metavar=('H', 'W'),
+        help='that images are resized to; default 448 800, cut to whole patches',
+    )  # fmt: skip
+    add('--batch-size', type=int, default=16)
+    add_network_arguments(parser)
+    add('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+
+
+def add_network_arguments(parser: argparse.ArgumentParser) -> None:
+    """What a file of weights may not tell about its network."""
+    add = parser.add_argument
+    add('--network', choices=('teacher', 'student'), default='teacher')
+    add('--num-heads', type=int, help='attention heads; default: told by the file, or width / 64')
+    add('--timm', metavar='NAME', help="timm's name of the network, where weights do not tell it")
+
+
+def load_network(source: str, args: argparse.Namespace) -> nn.Module:
+    """The network of a file, with the arguments' settings, on their device."""
+    from s3pt_mm.weights.any_vit import load_tokens
+
+    model = load_tokens(source, network=args.network, num_heads=args.num_heads, timm=args.timm)
+    return model.to(args.device)
+
+
+def image_size(model: nn.Module, wanted: list[int] | None) -> tuple[tuple[int, int], int]:
+    """(height, width) that the network reads, and the side of its patches.
+
+    Raises:
+        ValueError: A wanted side is no multiple of the patch.
+    """
+    from s3pt_mm.weights.any_vit import patch_size
+
+    patch = patch_size(model)
+    if wanted is None:
+        height, width = (side - side % patch for side in DEFAULT_SIZE)
+    else:
+        height, width = wanted
+    if any(side < patch or side % patch for side in (height, width)):
+        raise ValueError(f'--image-size {[height, width]}: no multiples of the patch, {patch}')
+    return (height, width), patch
+
+
+def find_images(folder: Path) -> list[Path]:
+    """All images below a folder, sorted.
+
+    Raises:
+        DataError: There are none.
+    """
+    paths = sorted(p for p in folder.rglob('*') if p.suffix.lower() in IMAGE_SUFFIXES)
+    if not paths:
+        raise DataError(folder, 'holds no image', f'Endings that count: {IMAGE_SUFFIXES}')
+    return paths
+
+
+def open_image(path: Path) -> Image.Image:
+    """An image as RGB, decoded.
+
+    Raises:
+        DataError: The file is no whole image.
+    """
+    try:
+        with Image.open(path) as file:
+            return file.convert('RGB')
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(path, f'is no whole image ({error})', 'Repair or remove it') from None
+
+
+def normalise(image: Image.Image, size: tuple[int, int]) -> Tensor:
+    """At ``size`` (height, width), (3, h, w) float32, RGB, ImageNet-normalised."""
+    image = image.resize(size[::-1], Image.Resampling.BICUBIC)
+    pixels = (np.asarray(image, np.float32) - IMAGENET_MEAN) / np.float32(IMAGENET_STD)
+    return torch.from_numpy(pixels.astype(np.float32).transpose(2, 0, 1).copy())
+
+
+def read_image(path: Path, size: tuple[int, int]) -> Tensor:
+    """:func:`normalise` of a file; raises as :func:`open_image`."""
+    return normalise(open_image(path), size)
