@@ -22,6 +22,7 @@ COMMANDS = {
     'knn': 'dense_knn',
     'look-at-data': 'look_at_data',
     'prepare': 'prepare_images',
+    'report': 'report',
     'sweep': 'sweep',
     'test': 'test',
     'toydrive': 'create_toydrive',

@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').rglob('*.md'))]
-_COMMAND = re.compile(r'^\s*(?:\$ )?((?:python tools/|bash tools/|s3pt-)\S.*)$')
+_COMMAND = re.compile(r'^\s*(?:\$ )?((?:python tools/|bash tools/|s3pt-[\w-]+\s)\S.*)$')
 
 
 def commands(page: Path) -> Iterator[str]:
@@ -70,12 +70,21 @@ def test_commands_are_real(page: Path):
             assert (ROOT / config).is_file(), f'{page.name}: {command}: no {config}'
         if module:
             words = shlex.split(command)
-            sub = words[2:3] if path.endswith('create_data.py') and words[0] == 'python' else []
-            sub = words[1:2] if words[0] == 's3pt-data' else sub
-            sub = [] if sub == ['FORMAT'] else sub
-            known = help_of(module, *sub) if sub or 'create_data' not in path else command
+            sub = words[1:2] if words[0] in ('s3pt-data', 's3pt-report') else []
+            known = command if sub == ['FORMAT'] else help_of(module, *sub)
             for option in re.findall(r'(?<=\s)--[\w-]+', command):
                 assert option in known, f'{page.name}: {command}: {option} is not in --help'
+
+
+def test_commands_have_one_name():
+    """``s3pt-NAME`` in messages, docs and configs: a wheel has no ``tools/``."""
+    scripts = '|'.join(console_scripts().values())
+    script = re.compile(rf'(?<![\w/])(tools/)?({scripts})\.py\b')
+    sources = [path for name in ('s3pt_mm', 'configs') for path in (ROOT / name).rglob('*.py')]
+    for path in (*PAGES, *sources):
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            named = script.search(line) and 'shipped(' not in line
+            assert not named, f'{path.relative_to(ROOT)}:{number}: {line.strip()}'
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)

@@ -1,5 +1,5 @@
 # CrIBo, ViT-B/16, nuScenes key frames, 100 epochs, total batch 256 (supplement, Tables 1-3).
-# torchrun --nproc_per_node 8 tools/train.py configs/cribo/vitb16_nuscenes.py --launcher pytorch
+# torchrun --nproc_per_node 8 s3pt-train configs/cribo/vitb16_nuscenes.py --launcher pytorch
 _base_ = [
     '../_base_/models/cribo_vits16.py',
     '../_base_/datasets/nuscenes_two_views.py',

@@ -1,5 +1,5 @@
 # The run of vits16_nuscenes.py on any folder of images: no LiDAR, no info file.
-# python tools/train.py configs/cribo/vits16_image_folder.py --cfg-options train_dataloader.dataset.data_root=/my/photos
+# s3pt-train configs/cribo/vits16_image_folder.py --cfg-options train_dataloader.dataset.data_root=/my/photos
 _base_ = ['./vits16_nuscenes.py']
 train_dataloader = dict(
     dataset=dict(

@@ -1,5 +1,5 @@
 # DINO, ViT-S/16, nuScenes key frames, 500 epochs, total batch 256 (supplement, Tables 1-3).
-# torchrun --nproc_per_node 8 tools/train.py configs/dino/vits16_nuscenes.py --launcher pytorch
+# torchrun --nproc_per_node 8 s3pt-train configs/dino/vits16_nuscenes.py --launcher pytorch
 _base_ = [
     '../_base_/models/dino_vits16.py',
     '../_base_/datasets/nuscenes_multi_crop.py',

@@ -1,9 +1,9 @@
 # The supervised baseline: PETR on VoVNet-99 with CPFPN, trained (not frozen), nuScenes.
-#   python tools/train.py configs/petr/vovnet99_nuscenes.py
+#   s3pt-train configs/petr/vovnet99_nuscenes.py
 #       --cfg-options load_from=fcos3d_vovnet_imgbackbone-remapped.pth
 # The file holds the image backbone's weights alone, under img_backbone.; mmdetection3d's PETR
 # project links it. Its published PETR checkpoint loads with every name and shape:
-#   python tools/test.py configs/petr/vovnet99_nuscenes.py PETR_CHECKPOINT
+#   s3pt-test configs/petr/vovnet99_nuscenes.py PETR_CHECKPOINT
 # Published by that project: mAP 0.3778, NDS 0.4264 (24 epochs of its own schedule).
 _base_ = ['../_base_/detection/petr_vit.py']
 

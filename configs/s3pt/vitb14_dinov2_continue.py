@@ -1,6 +1,6 @@
 # S3PT from DINOv2's ViT-B/14 instead of from nothing, 20 epochs (docs/continue.md). All numbers that differ
 # from vitb16_nuscenes.py are this package's choices, not the paper's.
-# torchrun --nproc_per_node 8 tools/train.py configs/s3pt/vitb14_dinov2_continue.py --init dinov2_vitb14_pretrain.pth --launcher pytorch
+# torchrun --nproc_per_node 8 s3pt-train configs/s3pt/vitb14_dinov2_continue.py --init dinov2_vitb14_pretrain.pth --launcher pytorch
 _base_ = ['./vitb16_nuscenes.py']
 epochs = 20
 model = dict(

@@ -1,7 +1,7 @@
 # Mask Transformer probing of a frozen ViT-S/16 on nuImages.
-#   python tools/train.py configs/segmenter/mask_vits16_nuimages.py \
+#   s3pt-train configs/segmenter/mask_vits16_nuimages.py \
 #     --cfg-options model.backbone.init_cfg.checkpoint=PATH
-# The best of three learning rates: tools/sweep.py. Protocol: docs/segmentation.md.
+# The best of three learning rates: s3pt-sweep. Protocol: docs/segmentation.md.
 _base_ = [
     '../_base_/segmentation/mask_vits16.py',
     '../_base_/segmentation/nuimages.py',

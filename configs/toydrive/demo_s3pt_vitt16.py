@@ -1,5 +1,5 @@
 # The demo's run: S3PT on ToyDrive with the k-NN probe. `make demo` runs it; by hand:
-# python tools/train.py configs/toydrive/demo_s3pt_vitt16.py
+# s3pt-train configs/toydrive/demo_s3pt_vitt16.py
 #
 # Choices of this package for a run of minutes, beyond those of s3pt_vitt16.py: half the batch and
 # as many steps; mild colours (with the published ones, the two views of a toy street have so

@@ -1,7 +1,7 @@
 # Linear probing on ToyDrive's nuImages: the protocol of ../segmenter/, small enough for two cores.
-#   python tools/create_toydrive.py --out data/toydrive
-#   python tools/create_data.py nuimages --root data/toydrive/nuimages
-#   python tools/train.py configs/toydrive/linear_vitt16_nuimages.py \
+#   s3pt-toydrive --out data/toydrive
+#   s3pt-data nuimages --root data/toydrive/nuimages
+#   s3pt-train configs/toydrive/linear_vitt16_nuimages.py \
 #     --cfg-options model.backbone.init_cfg.checkpoint=PATH_OF_A_TOYDRIVE_PRETRAINING
 # Sizes, iterations and learning rate are choices of this package; they are nobody's protocol.
 _base_ = ['../segmenter/linear_vits16_nuimages.py']

@@ -1,6 +1,6 @@
 # PETR on ToyDrive with a frozen ViT of 6 layers, 128 wide: trained and tested on the same few
 # samples, so it has to overfit. It shows that the chain learns, not that the detector is good.
-#   python tools/train.py configs/toydrive/petr_vitt16.py
+#   s3pt-train configs/toydrive/petr_vitt16.py
 #       --cfg-options model.img_backbone.init_cfg.checkpoint=PATH_OF_A_TOYDRIVE_PRETRAINING
 # Everything that differs from ../petr/vits16_nuscenes.py is a choice of this package for two cores.
 _base_ = ['../_base_/detection/petr_vit.py']

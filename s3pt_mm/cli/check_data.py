@@ -1,9 +1,9 @@
 """Read a whole pre-training dataset and report missing, torn and odd files.
 
-    python tools/check_data.py --root data/nuscenes \\
+    s3pt-check --root data/nuscenes \\
         --info data/nuscenes/nuscenes_infos_train.parquet --out work_dirs/check.json
-    python tools/check_data.py --folder /path/to/images --out check.csv
-    python tools/check_data.py --config configs/s3pt/vits16_nuscenes.py --out check.json
+    s3pt-check --folder /path/to/images --out check.csv
+    s3pt-check --config configs/s3pt/vits16_nuscenes.py --out check.json
 
 Runs in parallel; when interrupted, the same command continues. Exit status 0: no problem, 1: the
 report lists some, 2: the dataset cannot be opened.
@@ -217,7 +217,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Command line; exactly one source."""
     parser = argparse.ArgumentParser(description='check the files of a pre-training dataset')
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument('--info', help='info file of tools/create_data.py nuscenes')
+    source.add_argument('--info', help='info file of s3pt-data nuscenes')
     source.add_argument('--folder', help='folder of images')
     source.add_argument('--config', help='its train_dataloader.dataset is checked')
     parser.add_argument('--root', default='', help='folder of the data, with --info')

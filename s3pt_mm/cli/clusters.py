@@ -1,6 +1,6 @@
 """What the clustering finds, measured without training: purity, recall of objects, borders, depth.
 
-python tools/analysis/clusters.py INFOS --setting k128=s3pt --setting k64=s3pt,num_clusters=64
+s3pt-clusters INFOS --setting k128=s3pt --setting k64=s3pt,num_clusters=64
 """
 
 from __future__ import annotations
@@ -64,11 +64,11 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add('data', type=Path, help='info file, list of create_data.py nuimages, or image folder')
+    add('data', type=Path, help='info file, list of s3pt-data nuimages, or image folder')
     add('--root', type=Path, help='data_root; default: the folder of the file')
     add('--point-labels', help="class of each point, uint8: '/data/semseg/{stem}.bin'")
     add('--masks', help="of an image folder: '../masks/{path}.png', ids, 255 unlabelled")
-    add('--class-set', default='nuimages13', help='of a list of create_data.py nuimages')
+    add('--class-set', default='nuimages13', help='of a list of s3pt-data nuimages')
     add('--classes', type=Path, help='JSON: names of the classes by number')
     add('--things', nargs='+', help='classes that have objects; default: all')
     add('--backbone', default='random', help='"random", "colour", or a checkpoint')

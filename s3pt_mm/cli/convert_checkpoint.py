@@ -1,6 +1,6 @@
 """Convert ViT weights between this package, DINO, CrIBo, timm, Hugging Face and torchvision.
 
-    python tools/convert_checkpoint.py IN OUT [--from auto] [--to s3pt_mm] [--network teacher]
+    s3pt-convert IN OUT [--from auto] [--to s3pt_mm] [--network teacher]
 
 OUT ends in .safetensors or .pth, or is a folder with --to huggingface.
 """
@@ -31,5 +31,5 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         size = convert_file(**vars(args))
     except (DataError, ValueError, OSError) as error:
-        sys.exit(f'convert_checkpoint.py: {explain(error)}')
+        sys.exit(f's3pt-convert: {explain(error)}')
     print(f'{args.target}: {", ".join(f"{name} {value}" for name, value in size.items())}')

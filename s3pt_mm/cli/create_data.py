@@ -1,4 +1,4 @@
-"""Prepare datasets: ``python tools/create_data.py FORMAT ...``; ``--help`` after any of them.
+"""Prepare datasets: ``s3pt-data FORMAT ...``; ``--help`` after any of them.
 
 Each sub-command is a module of the package with ``add_arguments(parser)`` and ``run(args)``; only
 the one that is asked for is imported.
@@ -30,12 +30,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         texts = {name: text for name, (_, text) in COMMANDS.items()}
         texts.update({name: log_format(name).help for name in FORMATS})
         lines = '\n'.join(f'  {name:13} {text}' for name, text in texts.items())
-        print(f'usage: create_data.py COMMAND [options]\n{lines}', file=sys.stderr)
+        print(f'usage: s3pt-data FORMAT [options]\n{lines}', file=sys.stderr)
         return 0 if argv and argv[0] in ('-h', '--help') else 2
     from s3pt_mm.common.errors import ConfigError, DataError, explain
 
     name = argv[0]
-    parser = argparse.ArgumentParser(prog=f'create_data.py {name}')
+    parser = argparse.ArgumentParser(prog=f's3pt-data {name}')
     if name in FORMATS:
         command = importlib.import_module('s3pt_mm.data.formats.command')
         parser.description = log_format(name).help

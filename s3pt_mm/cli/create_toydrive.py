@@ -1,6 +1,6 @@
 """Generate ToyDrive, the embedded data set: procedural streets as nuScenes, nuImages, Cityscapes.
 
-python tools/create_toydrive.py --out data/toydrive --seed 0
+s3pt-toydrive --out data/toydrive --seed 0
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Dense nearest-neighbour segmentation of a backbone, without training.
 
-python tools/dense_knn.py CHECKPOINT --train LIST --val LIST
+s3pt-knn CHECKPOINT --train LIST --val LIST
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--train',
         required=True,
-        help='list of create_data.py nuimages, a Cityscapes folder, or IMAGES=MASKS, two folders',
+        help='list of s3pt-data nuimages, a Cityscapes folder, or IMAGES=MASKS, two folders',
     )
     parser.add_argument('--val', required=True, help='the same, to be segmented')
     parser.add_argument(

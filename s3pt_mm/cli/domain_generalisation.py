@@ -1,6 +1,6 @@
 """Test a trained segmentor on another data set over the shared classes.
 
-python tools/domain_generalisation.py CONFIG CHECKPOINT --target CONFIG --mapping PAIR --out-dir DIR
+s3pt-domains CONFIG CHECKPOINT --target CONFIG --mapping PAIR --out-dir DIR
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ def look_at(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Draw; 0, or 1 after one line about bad data."""
-    parser = argparse.ArgumentParser(prog='look_at_data.py', description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog='s3pt-look-at-data', description=__doc__.splitlines()[0])
     parser.add_argument('info', type=Path, help='info file')
     parser.add_argument('--root', type=Path, help='data_root; default: the folder of the info file')
     parser.add_argument('--out-dir', type=Path, default=Path('work_dirs/look_at_data'))

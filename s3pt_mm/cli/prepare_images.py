@@ -1,8 +1,8 @@
 """Store a dataset's images once at the size that crops need, its calibration scaled with them.
 
-    python tools/prepare_images.py data/nuscenes/nuscenes_infos_train.parquet \\
+    s3pt-prepare data/nuscenes/nuscenes_infos_train.parquet \\
         --root data/nuscenes --out data/nuscenes_800
-    python tools/prepare_images.py /my/photos --out /my/photos_half
+    s3pt-prepare /my/photos --out /my/photos_half
 
 When interrupted, the same command continues. Train with ``data_root`` set to --out and
 ``max_reduction=1`` in TwoViews or MultiCropViews: the views are those of the originals.

@@ -1,6 +1,6 @@
 """The protocol's sweep: one probe, three learning rates, the best mIoU is reported.
 
-Each learning rate trains in a folder of its own through ``tools/train.py --resume`` (so a killed
+Each learning rate trains in a folder of its own through ``s3pt-train --resume`` (so a killed
 sweep goes on where it was, inside a run too) and ends with ``result.json``. Runs go one after
 another, or one on each GPU.
 """
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="another length than the config's; schedule and validation follow",
     )
     parser.add_argument(
-        '--cfg-options', nargs='+', default=[], help='KEY=VALUE, handed on to tools/train.py'
+        '--cfg-options', nargs='+', default=[], help='KEY=VALUE, handed on to s3pt-train'
     )
 
 

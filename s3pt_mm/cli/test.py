@@ -1,7 +1,7 @@
 """Evaluate a checkpoint with a config of mmpretrain, mmsegmentation or mmdetection3d, or of this
 package.
 
-python tools/test.py CONFIG CHECKPOINT [--out FILE_OR_FOLDER] [--show-dir FOLDER] [--cfg-options
+s3pt-test CONFIG CHECKPOINT [--out FILE_OR_FOLDER] [--show-dir FOLDER] [--cfg-options
 ...]
 """
 
@@ -123,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         lines = launch.prepare_testing(cfg, args)
         launch.claim_work_folder(cfg, args.config, training=False)
     except (launch.LaunchError, ImportError) as error:
-        sys.exit(f'test.py: {error}')
+        sys.exit(f's3pt-test: {error}')
     cfg.load_from = args.checkpoint
     cfg.resume = False
     try:
@@ -131,4 +131,4 @@ def main(argv: Sequence[str] | None = None) -> None:
         launch.log_lines(lines)
         launch.test(runner)
     except (launch.LaunchError, DataError) as error:
-        sys.exit(f'test.py: {error}')
+        sys.exit(f's3pt-test: {error}')

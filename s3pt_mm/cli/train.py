@@ -1,6 +1,6 @@
 """Train from a config of mmpretrain, mmsegmentation or mmdetection3d, or of this package.
 
-python tools/train.py CONFIG [--init WEIGHTS] [--resume [CHECKPOINT]] [--cfg-options KEY=VALUE ...]
+s3pt-train CONFIG [--init WEIGHTS] [--resume [CHECKPOINT]] [--cfg-options KEY=VALUE ...]
 """
 
 from __future__ import annotations
@@ -71,10 +71,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
             start_from(cfg, init)
     except (launch.LaunchError, LayoutError, DataError, OSError, ImportError) as error:
-        sys.exit(f'train.py: {error}')
+        sys.exit(f's3pt-train: {error}')
     try:
         runner = launch.build_runner(cfg)
         launch.log_lines(lines)
         launch.train(runner)
     except (CheckpointError, launch.LaunchError, DataError) as error:
-        sys.exit(f'train.py: {error}')
+        sys.exit(f's3pt-train: {error}')

@@ -8,7 +8,7 @@ PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def shipped(name: str) -> Path:
-    """A file or folder of ``configs/`` or ``tools/``, e.g. ``configs/s3pt`` or ``tools/train.py``.
+    """A file or folder of ``configs/`` or ``tools/``, e.g. ``configs/s3pt``.
 
     A wheel carries them in ``s3pt_mm/.mim``, where OpenMMLab's ``mim`` looks; beside the package
     they lie in a checkout and with an editable install.

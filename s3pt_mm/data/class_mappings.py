@@ -94,7 +94,7 @@ are left out: Cityscapes tells them from persons, in nuImages they are part of t
 too are construction vehicles and trailers (trucks or unlabelled in Cityscapes), barrier and cone
 (no class there)."""
 
-#: By name, what ``tools/domain_generalisation.py --mapping`` takes. Another weather or city with one
+#: By name, what ``s3pt-domains --mapping`` takes. Another weather or city with one
 #: class list is one line; docs/add_a_class_mapping.md.
 MAPPINGS: dict[str, ClassMapping] = {
     'nuimages_to_cityscapes': NUIMAGES_TO_CITYSCAPES,

@@ -74,7 +74,7 @@ def read_label_map(
     if not Path(path).is_file():
         raise LabelError(
             f'Mask {path} of image {img_path} is missing. Make the masks with '
-            '`tools/create_data.py nuimages` (nuImages) or cityscapesscripts (Cityscapes); masks '
+            '`s3pt-data nuimages` (nuImages) or cityscapesscripts (Cityscapes); masks '
             'of your own are called as their images (docs/own_labels.md).'
         )
     with Image.open(path) as file:
@@ -88,7 +88,7 @@ def read_label_map(
 
 
 def load_list(path: str | Path, class_set: ClassSet) -> list[dict[str, str]]:
-    """Items of a list file in the format of ``tools/create_data.py nuimages``.
+    """Items of a list file in the format of ``s3pt-data nuimages``.
 
     Raises:
         LabelError: A class set of nuImages for a list that this command did not write: other data
@@ -97,7 +97,7 @@ def load_list(path: str | Path, class_set: ClassSet) -> list[dict[str, str]]:
     content = json.loads(Path(path).read_text())
     if class_set.name.startswith('nuimages') and 'raw_ids' not in content.get('metainfo', {}):
         raise LabelError(
-            f'{path}: class set {class_set.name} is for lists of `tools/create_data.py nuimages`, '
+            f'{path}: class set {class_set.name} is for lists of `s3pt-data nuimages`, '
             'which this is not. Name your own classes: docs/own_labels.md.'
         )
     return content['data_list']

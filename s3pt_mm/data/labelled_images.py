@@ -1,6 +1,6 @@
 """Images with semantic label maps, read without mmseg: for dense k-NN and the pre-training probe.
 
-The list is the JSON file that ``tools/create_data.py nuimages`` writes, two folders in Cityscapes'
+The list is the JSON file that ``s3pt-data nuimages`` writes, two folders in Cityscapes'
 layout, or any two folders with a class list (docs/own_labels.md).
 """
 
@@ -80,7 +80,7 @@ class LabelledImages(torch.utils.data.Dataset):
         class_set: ClassSet | str = 'nuimages13',
         max_images: int | None = None,
     ) -> LabelledImages:
-        """Read a list that ``tools/create_data.py nuimages`` wrote.
+        """Read a list that ``s3pt-data nuimages`` wrote.
 
         Args:
             ann_file: ``nuimages_train.json``, ``nuimages_val.json`` or a random split's.
@@ -94,7 +94,7 @@ class LabelledImages(torch.utils.data.Dataset):
         if not ann_file.is_file():
             raise FileNotFoundError(
                 f'List of labelled images {ann_file} does not exist; '
-                '`tools/create_data.py nuimages` writes it.'
+                '`s3pt-data nuimages` writes it.'
             )
         items = load_list(ann_file, find_class_set(class_set))
         images, masks = Path(image_root or ann_file.parent), Path(mask_root or ann_file.parent)

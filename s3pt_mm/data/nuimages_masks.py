@@ -1,4 +1,4 @@
-"""Semantic masks of nuImages from its tables: ``tools/create_data.py nuimages``.
+"""Semantic masks of nuImages from its tables: ``s3pt-data nuimages``.
 
 The devkit's ``get_segmentation`` draws a mask per call and scans every annotation of the data set
 for it (67,000 images times 550,000 annotations). Here annotations are grouped by image once and
@@ -52,7 +52,7 @@ class MaskJob:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of ``create_data.py nuimages``."""
+    """Declare the options of ``s3pt-data nuimages``."""
     parser.add_argument('--root', required=True, help='folder that holds v1.0-train and samples/')
     parser.add_argument('--version', '--versions', nargs='+', default=VERSIONS, dest='versions')
     parser.add_argument('--out-dir', help='where masks and lists go; default: the root itself')

@@ -60,7 +60,7 @@ def check_data(cfg: Config, loader: str, config_file: str) -> None:
         if root and '://' in root:
             continue  # a remote store: mmengine's file backends know it
         remedy = (
-            f'create it with tools/create_data.py or tools/create_toydrive.py (docs/data.md), '
+            f'create it with s3pt-data or s3pt-toydrive (docs/data.md), '
             f'or point to yours with --cfg-options {loader}.dataset.'
         )
         if root and not Path(root).expanduser().is_dir():
@@ -88,7 +88,7 @@ def _check_mixture(dataset: Any, place: str) -> None:
     if {'ImageFolderDataset', 'NuScenesImages'} <= {kind.rsplit('.')[-1] for kind in kinds}:
         raise ConfigError(
             f'{place} joins {" and ".join(kinds)}, whose samples differ: give the folder an info '
-            'file (tools/create_data.py folder) and join two NuScenesImages'
+            'file (s3pt-data folder) and join two NuScenesImages'
         )
 
 

@@ -1,4 +1,4 @@
-"""What ``tools/train.py`` and ``tools/test.py`` share: config, arguments, checks, runner."""
+"""What ``s3pt-train`` and ``s3pt-test`` share: config, arguments, checks, runner."""
 
 from __future__ import annotations
 
@@ -98,13 +98,13 @@ def world_size(launcher: str) -> int:
     if variable not in os.environ:
         raise LaunchError(
             f'--launcher {launcher} needs the variable {variable}: start the processes '
-            'with tools/dist_train.sh (torchrun) or tools/slurm_train.sh'
+            'with srun, or with torchrun --nproc-per-node GPUS --no-python s3pt-train CONFIG'
         )
     return int(os.environ[variable])
 
 
 def prepare_training(cfg: Config, args: argparse.Namespace) -> list[str]:
-    """Merge the arguments of ``tools/train.py``, scale the rate, settle the precision.
+    """Merge the arguments of ``s3pt-train``, scale the rate, settle the precision.
 
     Returns:
         Lines to log once the runner has its logger.

@@ -1,6 +1,6 @@
 """A linear head fitted to convergence on patch features: seconds, and no learning rate to choose.
 
-The probes of ``tools/train.py`` follow the protocol: so many iterations of AdamW on augmented
+The probes of ``s3pt-train`` follow the protocol: so many iterations of AdamW on augmented
 crops. After few of them what is compared is how fast a linear map can be learnt, and features that
 live in few directions are slow to learn from whatever they know. Here the same linear map (one 1x1
 convolution) is fitted to the training images' patches by L-BFGS until it stands still. The target

@@ -1,5 +1,6 @@
 """Fig. 2 of the supplement: at which distances vehicles, pedestrians and cyclists are."""
 
+import argparse
 import os
 from collections.abc import Mapping
 from itertools import cycle
@@ -9,13 +10,51 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from s3pt_mm.reports.distances import CAP, GroupDistances, distance_summary
+from s3pt_mm.data.datasets.info_file import load_info_file
+from s3pt_mm.reports.distances import (
+    CAP,
+    GroupDistances,
+    distance_summary,
+    object_distances,
+)
 from s3pt_mm.reports.tables import write_table
 
 COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7')
 """Okabe and Ito's palette: told apart by colour-blind readers, and in grey by its line styles."""
 _STYLES = ('-', '--', '-.', ':')
 SHARE_RANGES = (20.0, 30.0, 60.0)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``s3pt-report distances``."""
+    parser.add_argument('infos', nargs='+', help='info files; their objects are taken together')
+    parser.add_argument('--out', required=True, help='path without ending, e.g. out/fig2')
+    parser.add_argument('--cap', type=float, default=CAP, help='metres; default %(default)g')
+    parser.add_argument(
+        '--valid-only', action='store_true', help='leave out objects without LiDAR and radar points'
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Read the info files; write figure and numbers.
+
+    Raises:
+        ValueError: The files number their classes differently.
+    """
+    contents = [load_info_file(path) for path in args.infos]
+    categories = contents[0]['metainfo'].get('categories')
+    if any(content['metainfo'].get('categories') != categories for content in contents):
+        raise ValueError(f'{args.infos} number their classes differently')
+    distances = object_distances(
+        (info for content in contents for info in content['data_list']),
+        categories=categories,
+        cap=args.cap,
+        valid_only=args.valid_only,
+    )
+    source = ', '.join(os.path.basename(path) for path in args.infos)
+    paths = write_distances(distances, args.out, cap=args.cap, source=source)
+    print(next(path for path in paths if path.suffix == '.md').read_text())
+    print('written:', *paths)
 
 
 def draw_distances(

@@ -19,7 +19,7 @@ from s3pt_mm.reports.tables import write_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of ``tools/analysis/objectwise.py``."""
+    """Declare the options of ``s3pt-report objectwise``."""
     parser.add_argument('--run', nargs='+', required=True, metavar='NAME=FILE', dest='runs')
     parser.add_argument('--out', required=True, help='stem of .pdf, .png, .md, .csv and .tex')
     parser.add_argument('--classes', nargs='+', help='only these, in this order')
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Entry point of ``tools/analysis/objectwise.py``."""
+    """Entry point of ``s3pt-report objectwise``."""
     runs = parse_runs(args.runs)
     for path in draw_objectwise(runs, args.out, classes=args.classes, title=args.title):
         print(path)

@@ -1,6 +1,6 @@
 """Supplement's Fig. 3: rows of images; columns input, ground truth and one a model; a legend.
 
-Predictions are the PNG folders that ``tools/test.py --out FOLDER`` keeps (class indices).
+Predictions are the PNG folders that ``s3pt-test --out FOLDER`` keeps (class indices).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from s3pt_mm.reports.palette import IGNORED_COLOUR, colourise
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of ``tools/analysis/qualitative.py``."""
+    """Declare the options of ``s3pt-report qualitative``."""
     parser.add_argument('--pred', nargs='+', required=True, metavar='NAME=FOLDER')
     parser.add_argument(
         '--data', required=True, help='nuimages_val.json, Cityscapes folder, IMAGES=MASKS'
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Entry point of ``tools/analysis/qualitative.py``."""
+    """Entry point of ``s3pt-report qualitative``."""
     settings = dict(image_size=(16, 16), max_images=None if args.images else args.rows)
     settings |= dict(class_set=args.class_set)
     images = LabelledImages.from_argument(args.data, args.split, **settings)
@@ -66,7 +66,7 @@ def read_prediction(folder: str | Path, img_path: str | Path) -> np.ndarray:
     if not path.is_file():
         raise FileNotFoundError(
             f'No prediction {path} for image {img_path}; keep predictions with '
-            '`tools/test.py CONFIG CHECKPOINT --out FOLDER`.'
+            '`s3pt-test CONFIG CHECKPOINT --out FOLDER`.'
         )
     with Image.open(path) as file:
         return np.asarray(file)

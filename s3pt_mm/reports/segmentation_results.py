@@ -1,7 +1,7 @@
 """Figures of finished segmentation runs, and those the S3PT supplement printed.
 
 A run is a JSON file: ``SegmentationMetric``'s ``result_file``, ``result.json`` or ``sweep.json`` of
-``tools/sweep.py`` (its best learning rate), or what ``tools/dense_knn.py --out`` writes.
+``s3pt-sweep`` (its best learning rate), or what ``s3pt-knn --out`` writes.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from s3pt_mm.data.label_maps import folder_pairs, load_list
 
 @DATASETS.register_module()
 class NuImagesDataset(BaseSegDataset):
-    """nuImages with the masks and lists of ``tools/create_data.py nuimages``.
+    """nuImages with the masks and lists of ``s3pt-data nuimages``.
 
     Use ``LoadSegmentationLabels`` in the pipeline: mask files hold the devkit's ids, which only it
     turns into labels. Class 0 is a class, so ``reduce_zero_label`` stays False.
@@ -53,7 +53,7 @@ class NuImagesDataset(BaseSegDataset):
         """
         if not osp.isfile(self.ann_file):
             raise FileNotFoundError(
-                f'{self.ann_file} does not exist; write it with `tools/create_data.py nuimages '
+                f'{self.ann_file} does not exist; write it with `s3pt-data nuimages '
                 f'--root {self.data_root or "ROOT"}`.'
             )
         items = load_list(self.ann_file, find_class_set(self.class_set))

@@ -23,7 +23,7 @@ def load_vit(
     """mmpretrain's ViT with the weights of a checkpoint, in eval mode, without gradients.
 
     Args:
-        path: Anything that ``tools/convert_checkpoint.py`` reads.
+        path: Anything that ``s3pt-convert`` reads.
         network: ``teacher`` or ``student``.
         num_heads: Attention heads, which no weight tells; default: one for each 64 of width, as in
             ViT-Ti, S, B and L (4 in ToyDrive's ViT of width 128, whose heads have 32).

@@ -101,7 +101,7 @@ def test_another_models_checkpoint_is_refused(repository, config, tmp_path, monk
     monkeypatch.setattr(sys, 'path', [*sys.path, str(repository)])
     torch.save({'state_dict': {'teacher.backbone.x': torch.zeros(1)}}, tmp_path / 'pre.pth')
     arguments = [str(config), str(tmp_path / 'pre.pth'), '--work-dir', str(tmp_path / 'work')]
-    with pytest.raises(SystemExit, match=r'test.py: .*pre.pth does not fit.*pre-training'):
+    with pytest.raises(SystemExit, match=r's3pt-test: .*pre.pth does not fit.*pre-training'):
         test.main(arguments)
 
 
@@ -114,9 +114,9 @@ def test_another_configs_folder_and_fewer_rows_than_a_batch(
     other.write_text(EXACT)
     work = ['--work-dir', str(tmp_path / 'work')]
     train.main([str(config), *work])
-    with pytest.raises(SystemExit, match='train.py: work folder .* holds a run of tiny'):
+    with pytest.raises(SystemExit, match='s3pt-train: work folder .* holds a run of tiny'):
         train.main([str(other), *work])
-    with pytest.raises(SystemExit, match='train.py: train_dataloader: 4 images .* no batch of 8'):
+    with pytest.raises(SystemExit, match='s3pt-train: train_dataloader: 4 images .* no batch of 8'):
         train.main([str(other), '--work-dir', str(tmp_path / 'more')])
 
 
@@ -125,7 +125,7 @@ def test_errors_are_one_line(repository, config, tmp_path) -> None:
     with pytest.raises(SystemExit, match=r'absent.py: no such config file'):
         train.main(['absent.py'])
     options = ['--cfg-options', 'train_dataloader.dataset.data_root=/absent/root']
-    with pytest.raises(SystemExit, match=r'data_root=/absent/root does not exist.*create_data'):
+    with pytest.raises(SystemExit, match=r'data_root=/absent/root does not exist.*s3pt-data'):
         train.main([str(config), *options])
     options = [
         '--cfg-options',
@@ -173,7 +173,7 @@ def test_other_errors_pass_unchanged(tmp_path) -> None:
 def test_launcher_needs_its_variable(monkeypatch) -> None:
     """World size comes from the launcher, before any process group."""
     monkeypatch.delenv('WORLD_SIZE', raising=False)
-    with pytest.raises(launch.LaunchError, match='WORLD_SIZE.*dist_train.sh'):
+    with pytest.raises(launch.LaunchError, match='WORLD_SIZE.*torchrun'):
         launch.world_size('pytorch')
     monkeypatch.setenv('SLURM_NTASKS', '16')
     assert launch.world_size('slurm') == 16 and launch.world_size('none') == 1

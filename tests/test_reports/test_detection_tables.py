@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from s3pt_mm.cli import report
 from s3pt_mm.reports.detection_published import CLASSES, METHODS, RANGES, TABLE6
 from s3pt_mm.reports.detection_tables import range_rows, write_range_table
-from tests.tool_runs import load_tool
 
 OURS = {
     '20m': {'car': 0.5, 'barrier': 0.25, 'mAP': 0.375},
@@ -91,8 +91,8 @@ def test_tool_evaluates_files_side_by_side_and_warns_of_cut_ones(
     }
     write_submission(perfect, tmp_path / 'perfect.json')
     write_submission(near, tmp_path / 'near.json')
-    code = load_tool(repository, 'analysis/range_table').main(
-        ['--root', str(root), '--version', VERSION, '--out', str(tmp_path / 'table'),
+    code = report.main(
+        ['ranges', '--root', str(root), '--version', VERSION, '--out', str(tmp_path / 'table'),
          '--submission', f'all={tmp_path / "perfect.json"}', f'near={tmp_path / "near.json"}']
     )  # fmt: skip
     output = capsys.readouterr()
@@ -107,8 +107,8 @@ def test_tool_evaluates_files_side_by_side_and_warns_of_cut_ones(
     assert 'construction vehicle' not in rows
 
     (tmp_path / 'bad.json').write_text(json.dumps({'meta': {}}))
-    code = load_tool(repository, 'analysis/range_table').main(
-        ['--root', str(root), '--version', VERSION, '--out', str(tmp_path / 'no'),
+    code = report.main(
+        ['ranges', '--root', str(root), '--version', VERSION, '--out', str(tmp_path / 'no'),
          '--submission', f'bad={tmp_path / "bad.json"}']
     )  # fmt: skip
     assert code == 1

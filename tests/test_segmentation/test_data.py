@@ -57,7 +57,7 @@ def test_random_split_and_masks_elsewhere(nuimages_root, tmp_path):
 
 
 def test_no_list_names_the_remedy(tmp_path):
-    with pytest.raises(FileNotFoundError, match='create_data.py nuimages --root'):
+    with pytest.raises(FileNotFoundError, match='s3pt-data nuimages --root'):
         build(tmp_path)
     with pytest.raises(ValueError, match='nuimages14'):
         build(tmp_path, class_set='nuimages14')

@@ -104,7 +104,7 @@ def test_sweep_survives_a_kill_then_test_and_figures(repository, toydrive, tmp_p
     assert tested['mIoU'] == pytest.approx(summary['runs'][0]['mIoU'])
     assert len(list((tmp_path / 'predictions').glob('*.png'))) == 2
     run_tool(
-        repository, 'tools/analysis/qualitative.py', '--data', root / 'nuimages_val.json',
+        repository, 'tools/report.py', 'qualitative', '--data', root / 'nuimages_val.json',
         '--rows', 2, '--pred', f'random={tmp_path / "predictions"}', '--out', tmp_path / 'q',
     )  # fmt: skip
     for weather in ('night', 'fog'):
@@ -114,8 +114,8 @@ def test_sweep_survives_a_kill_then_test_and_figures(repository, toydrive, tmp_p
         assert report['target']['images'] == 1 and 0 <= report['target']['aAcc'] <= 100
         assert report['drop'] == report['source']['mIoU'] - report['target']['mIoU']
     runs = ['--run', f'a={out / "sweep.json"}', f'b={tmp_path / "test.json"}']
-    run_tool(repository, 'tools/analysis/objectwise.py', *runs, '--out', tmp_path / 'o')
-    run_tool(repository, 'tools/analysis/table5.py', *runs, '--out', tmp_path / 't')
+    run_tool(repository, 'tools/report.py', 'objectwise', *runs, '--out', tmp_path / 'o')
+    run_tool(repository, 'tools/report.py', 'table5', *runs, '--out', tmp_path / 't')
     assert all((tmp_path / name).is_file() for name in ('q.pdf', 'q.png', 'o.pdf', 't.tex'))
 
 

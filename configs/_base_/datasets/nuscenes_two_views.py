@@ -1,5 +1,5 @@
 # Two views of a nuScenes key frame's camera image, with token positions and LiDAR depth
-# (supplement, Tables 1-3). Info file: tools/create_data.py nuscenes.
+# (supplement, Tables 1-3). Info file: s3pt-data nuscenes.
 data_preprocessor = dict(
     type='ViewsPreprocessor',
     mean=[123.675, 116.28, 103.53],  # ImageNet, RGB

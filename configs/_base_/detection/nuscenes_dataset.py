@@ -1,6 +1,6 @@
 """nuScenes for camera-only detection: data, pipelines, evaluation (supplement, Table 4 and 6).
 
-Info files: python tools/create_data.py nuscenes --root data/nuscenes --version v1.0-trainval
+Info files: s3pt-data nuscenes --root data/nuscenes --version v1.0-trainval
     --out-dir data/nuscenes
 """
 

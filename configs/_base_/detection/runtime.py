@@ -22,7 +22,7 @@ default_hooks = dict(
         save_last=True,
     ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    # draw=True: every interval-th validation batch; tools/test.py --show-dir draws every sample.
+    # draw=True: every interval-th validation batch; s3pt-test --show-dir draws every sample.
     visualization=dict(type='SurroundVisualizationHook', draw=False, interval=50, score_thr=0.3),
     camera_order=dict(type='CameraOrderHook'),
     split_check=dict(type='SplitCheckHook'),

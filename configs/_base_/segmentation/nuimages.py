@@ -1,5 +1,5 @@
 # nuImages, 13 classes, official split; the pipeline of mmseg's ADE20K config, but class 0 stays.
-#   python tools/create_data.py nuimages --root data/nuimages
+#   s3pt-data nuimages --root data/nuimages
 # 25 classes: dataset.class_set='nuimages25', num_classes 25. The random 80/20 split:
 # ann_file='nuimages_random_train.json' and '..._val.json' after create_data --random-split 0.8.
 data_root = 'data/nuimages/'

@@ -1,6 +1,6 @@
 # The probe's schedule: 160,000 iterations (supplement), AdamW and lr/10 at the end (choice of this
 # package, after CrIBo's probing code). What is reported is the best of lr 8e-4, 3e-4 and 8e-5:
-# tools/sweep.py. Weight decay 0.01, total batch 8.
+# s3pt-sweep. Weight decay 0.01, total batch 8.
 max_iters = 160000
 optim_wrapper = dict(
     type='OptimWrapper',

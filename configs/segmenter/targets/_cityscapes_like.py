@@ -1,4 +1,4 @@
-# Test data sets with Cityscapes' 19 classes, for tools/domain_generalisation.py --target.
+# Test data sets with Cityscapes' 19 classes, for s3pt-domains --target.
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(2049, 1025), keep_ratio=True),

@@ -18,7 +18,7 @@ from s3pt_mm.common.info_tables import read_table, write_table
 from s3pt_mm.common.pickles import ForeignGlobalError, load_plain_pickle
 
 INFO_VERSIONS = ('1.0', '1.1')
-_RECREATE = 'create it again with tools/create_data.py nuscenes'
+_RECREATE = 'create it again with s3pt-data nuscenes'
 
 
 def load_info_file(

@@ -127,7 +127,7 @@ class NuScenesImages(PretrainDataset):
             raise DataError(
                 self.ann_file,
                 'image_sweeps=True, but the file has none',
-                'Write it with tools/create_data.py nuscenes --image-sweeps',
+                'Write it with s3pt-data nuscenes --image-sweeps',
             )
         samples, data_list = infos['data_list'], []
         for index in range(len(samples)):
@@ -261,5 +261,5 @@ def _compare_projections(item: dict[str, Any], stated: Any) -> None:
         raise DataError(
             path,
             f'lidar2img of the info file lies {worst:.1f} pixels from cam2img @ lidar2cam',
-            'One of the three is wrong; tools/look_at_data.py draws what they give',
+            'One of the three is wrong; s3pt-look-at-data draws what they give',
         )

@@ -1,4 +1,4 @@
-"""nuScenes' tables -> info files in mmdet3d's v2 format (``tools/create_data.py nuscenes``).
+"""nuScenes' tables -> info files in mmdet3d's v2 format (``s3pt-data nuscenes``).
 
 One file serves pre-training and detection. The fields are those of mmdetection3d 1.4's converter;
 added are each camera's ``ego2global`` at its own exposure, ``height``, ``width``, ``lidar2img``,
@@ -406,7 +406,7 @@ def create_infos(
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of ``tools/create_data.py nuscenes``."""
+    """Arguments of ``s3pt-data nuscenes``."""
     parser.add_argument('--root', required=True, help="folder with samples/ and the tables' folder")
     parser.add_argument('--version', required=True, choices=list(SPLITS))
     parser.add_argument('--out-dir', required=True, help='where the info files go')
@@ -423,5 +423,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Entry of ``tools/create_data.py nuscenes``."""
+    """Entry of ``s3pt-data nuscenes``."""
     create_infos(**vars(args))

@@ -128,7 +128,7 @@ class PretrainDataset(BaseDataset):
             raise RuntimeError(
                 f'{failed} of {len(self)} images failed, more than max_failed_share='
                 f'{self.max_failed_share} allows; the last: {error} '
-                'Run tools/check_data.py for the full list.'
+                'Run s3pt-check for the full list.'
             ) from error
 
 

@@ -106,7 +106,7 @@ class LoadImage(BaseTransform):
             raise DataError(
                 path,
                 f'cannot read the image ({error.strerror})',
-                'Check data_root and data_prefix, or run tools/check_data.py',
+                'Check data_root and data_prefix, or run s3pt-check',
             ) from error
         image = EncodedImage(data, path)
         expected = results.get('ori_size')

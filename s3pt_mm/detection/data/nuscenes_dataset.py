@@ -105,7 +105,7 @@ class SurroundNuScenesDataset(NuScenesDataset):
                     raise DataError(
                         self.ann_file,
                         f'sample {info.get("token")} has no `instances`: there is nothing to train',
-                        'Use the info file of a labelled split, tools/create_data.py nuscenes',
+                        'Use the info file of a labelled split, s3pt-data nuscenes',
                     )
                 info['instances'] = []
             lacking = [i for i in info['instances'] if self.with_velocity and 'velocity' not in i]
@@ -114,7 +114,7 @@ class SurroundNuScenesDataset(NuScenesDataset):
                     self.ann_file,
                     f'sample {info.get("token")}: {len(lacking)} of {len(info["instances"])} '
                     'instances have no `velocity`, which nuScenes measures',
-                    'Create it again with tools/create_data.py nuscenes',
+                    'Create it again with s3pt-data nuscenes',
                 )
 
     def _refuse_old_convention(self, infos: list[dict]) -> None:
@@ -136,7 +136,7 @@ class SurroundNuScenesDataset(NuScenesDataset):
                 self.ann_file,
                 f'its cars are {length:.2f} m long and {width:.2f} m wide in the median, so it was '
                 'written in the box convention before mmdet3d 1.0 (width, length, height)',
-                'Create it again with tools/create_data.py nuscenes',
+                'Create it again with s3pt-data nuscenes',
             )
 
     def _remove_bad_boxes(self, infos: list[dict]) -> None:

@@ -144,7 +144,7 @@ def read_submission(path: str | os.PathLike[str]) -> dict[str, list[dict]]:
         raise DataError(
             path,
             'no nuScenes submission: expected an object with "meta" and "results"',
-            "Write one with tools/test.py and the metric's `submission` argument",
+            "Write one with s3pt-test and the metric's `submission` argument",
         )
     return content['results']
 

@@ -38,7 +38,7 @@ def encode_boxes(boxes: Tensor) -> Tensor:
     if boxes.shape[-1] != BOX_SIZE:
         raise ValueError(
             f'PETR needs boxes with velocity, {BOX_SIZE} numbers each, got {boxes.shape[-1]}; '
-            'create the info file with velocities (tools/create_data.py nuscenes does) and load '
+            'create the info file with velocities (s3pt-data nuscenes does) and load '
             'it with `with_velocity=True`, the default of the nuScenes dataset'
         )
     x, y, z, length, width, height, yaw, vx, vy = boxes.unbind(-1)

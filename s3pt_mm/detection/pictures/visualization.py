@@ -152,7 +152,7 @@ class SurroundVisualizer(Visualizer):
 class SurroundVisualizationHook(Det3DVisualizationHook):
     """Draws panels during validation (every ``interval`` batches) and of every tested sample.
 
-    The arguments are those of mmdet3d's hook, so that ``tools/test.py --show-dir`` sets the same
+    The arguments are those of mmdet3d's hook, so that ``s3pt-test --show-dir`` sets the same
     keys (``draw``, ``test_out_dir``); true boxes are drawn by default. In testing the pictures
     lie in ``work_dir/timestamp/test_out_dir`` (or ``test_out_dir`` itself if absolute), one PNG a
     sample, named by its index and token.

@@ -52,6 +52,6 @@ def load_backbone(backbone: nn.Module, init_cfg: Mapping[str, Any]) -> None:
         raise ConfigError(
             f'model.backbone.init_cfg.checkpoint={path}, prefix {prefix!r}: {problem}; the file '
             f'has {names}, ... Weights of DINO, timm, Hugging Face and others: '
-            f'tools/convert_checkpoint.py {path} backbone.pth first; a checkpoint of this package: '
+            f's3pt-convert {path} backbone.pth first; a checkpoint of this package: '
             "init_cfg.prefix='teacher.backbone.'"
         )
