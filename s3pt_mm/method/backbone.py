@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from mmpretrain.models.backbones import VisionTransformer
 from mmpretrain.registry import MODELS
@@ -30,7 +32,7 @@ class PretrainVisionTransformer(VisionTransformer):
     """
 
     def __init__(
-        self, *, init: str = 'reference', pos_embed_resize: str = 'scale_factor', **kwargs
+        self, *, init: str = 'reference', pos_embed_resize: str = 'scale_factor', **kwargs: Any
     ) -> None:
         if init not in ('reference', 'mmpretrain'):
             raise ValueError(f"init must be 'reference' or 'mmpretrain', got {init!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
@@ -21,7 +22,7 @@ def clip_each_tensor(parameters: Sequence[Tensor], max_norm: float) -> Tensor:
     Returns:
         () the largest norm before clipping, for the log.
     """
-    gradients = [parameter.grad for parameter in parameters]
+    gradients = [p.grad for p in parameters if p.grad is not None]
     norms = torch.stack(torch._foreach_norm(gradients))
     factors = (max_norm / (norms + 1e-6)).clamp(max=1.0)
     torch._foreach_mul_(gradients, list(factors.unbind()))
@@ -52,6 +53,8 @@ class PretrainOptimConstructor(DefaultOptimWrapperConstructor):
             that no trained parameter has in its name.
     """
 
+    paramwise_cfg: dict
+
     def _validate_cfg(self) -> None:
         clip = self.paramwise_cfg.get('clip', 'global')
         if clip not in ('global', 'each_tensor'):
@@ -76,7 +79,7 @@ class PretrainOptimConstructor(DefaultOptimWrapperConstructor):
             wrapper.clip_func = clip_each_tensor
         return wrapper
 
-    def add_params(self, params: list[dict], module: nn.Module, **kwargs) -> None:
+    def add_params(self, params: list[dict], module: nn.Module, **kwargs: Any) -> None:
         """Put the parameters of a module into their groups."""
         custom = self.paramwise_cfg.get('custom_keys', {})
         depth = _layer_scales(module, self.paramwise_cfg.get('layer_decay_rate', 1.0))

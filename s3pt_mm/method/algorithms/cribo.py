@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from mmengine.logging import print_log
@@ -65,7 +66,7 @@ class CrIBo(TeacherStudent):
         cross_entropy: str = 'plain',
         cross_image_divisor: str = 'own',
         fidelity: str = 'package',
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(fidelity=fidelity, **kwargs)
         if fidelity == 'reference':
@@ -90,7 +91,7 @@ class CrIBo(TeacherStudent):
         self.cross_entropy = cross_entropy
         self._depth_checked = False
 
-    def loss(self, inputs: list[Tensor], data_samples: list, **kwargs) -> dict[str, Tensor]:
+    def loss(self, inputs: list[Tensor], data_samples: list, **kwargs: Any) -> dict[str, Tensor]:
         """One step's losses: the method on one screen.
 
         Args:
@@ -129,7 +130,7 @@ class CrIBo(TeacherStudent):
         depth = has_depth = None
         if config.depth_weight:
             self._tell_missing_depth(fields.has_depth)
-            if fields.has_depth is not None:
+            if fields.depth is not None and fields.has_depth is not None:
                 depth, has_depth = fields.depth.flatten(1, 2), fields.has_depth.flatten(1, 2)
         first = draw_first_tokens(
             fields.seeds, batch, 2 * num_tokens, config.num_clusters, tokens.device

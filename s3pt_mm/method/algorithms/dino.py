@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from mmpretrain.registry import MODELS
 from torch import Tensor
@@ -18,7 +20,7 @@ class DINO(TeacherStudent):
     """
 
     def loss(
-        self, inputs: list[Tensor], data_samples: list | None = None, **kwargs
+        self, inputs: list[Tensor], data_samples: list | None = None, **kwargs: Any
     ) -> dict[str, Tensor]:
         """One step's losses.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mmpretrain.registry import MODELS
 
 from s3pt_mm.method.algorithms.cribo import CrIBo
@@ -36,7 +38,7 @@ class S3PT(CrIBo):
         clustering: dict | None = None,
         center_space: str = 'probability',
         queue_images: int = 2500,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(
             head={'prototype_kind': 'vmf', **head},

@@ -180,7 +180,7 @@ class TeacherStudent(BaseSelfSupervisor):
         # float32 logits, gradient and probabilities, and half-precision copies of two of them.
         return row_limit(self.memory, rows.device, on_cpu=96, bytes_per_row=16 * prototypes)
 
-    def encode(self, network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, network: ModuleDict, images: Tensor) -> tuple[Tensor, Tensor]:
         """(n, 3, H, W) -> class tokens (n, d) and patch tokens (n, N, d) after the final norm."""
         tokens = network['backbone'](images)[-1]
         return tokens[:, 0], tokens[:, self.num_prefix_tokens :]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from mmpretrain.models.utils import SelfSupDataPreprocessor
@@ -44,16 +45,16 @@ class TokenFields:
         """
         if isinstance(samples, TokenFields):
             return samples
-        stacked = {name: _stack(samples, name) for name in _REMEDY}
-        for name, value in stacked.items():
+        needed = {}
+        for name, remedy in _REMEDY.items():
+            value = _stack(samples, name)
             if value is None:
-                raise ValueError(
-                    f'a data sample has no {name}: add {_REMEDY[name]} to the train pipeline'
-                )
+                raise ValueError(f'a data sample has no {name}: add {remedy} to the train pipeline')
+            needed[name] = value
         depth, has_depth = (_stack(samples, name) for name in ('token_depth', 'token_has_depth'))
         if depth is None or has_depth is None:
             depth = has_depth = None
-        return cls(stacked['token_xy'], stacked['sample_seed'].cpu(), depth, has_depth)
+        return cls(needed['token_xy'], needed['sample_seed'].cpu(), depth, has_depth)
 
     def to(self, device: torch.device | str) -> TokenFields:
         """The geometry on ``device``, without waiting for the copies; seeds stay."""
@@ -72,7 +73,7 @@ class ViewsPreprocessor(SelfSupDataPreprocessor):
     those of ``SelfSupDataPreprocessor``.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault('non_blocking', True)
         super().__init__(*args, **kwargs)
 

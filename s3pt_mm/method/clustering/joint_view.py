@@ -141,8 +141,10 @@ def cluster_joint_views(
     with torch.autocast(tokens.device.type, enabled=False):
         real = tokens.dtype if tokens.dtype == torch.float64 else torch.float32
         tokens = F.normalize(tokens.to(real), dim=-1)
-        terms = [_PositionTerm(positions.to(real), config)]
+        terms: list[Callable[[Tensor], Tensor]] = [_PositionTerm(positions.to(real), config)]
         if depths is not None and config.depth_weight:
+            if has_depth is None:
+                raise ValueError('depths need has_depth: which of them were measured')
             terms.append(_DepthTerm(depths.to(real), has_depth, config))
         terms.extend(extra_terms)
         # Round 1 knows one member a cluster: the token that was drawn. K stands for no cluster.

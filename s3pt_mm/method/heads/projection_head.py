@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from mmengine.model import BaseModule
 from mmpretrain.registry import MODELS
@@ -102,11 +104,15 @@ class ProjectionHead(BaseModule):
                     layers.append(BatchStatNorm(wide))
                 layers.append(nn.GELU())
         self.mlp = nn.Sequential(*layers)
-        options = dict(kind=prototype_kind, unit_norm=unit_norm_prototypes)
-        self.image_prototypes = Prototypes(num_prototypes, bottleneck_channels, **options)
-        self.object_prototypes = (
-            Prototypes(num_prototypes, bottleneck_channels, **options) if with_objects else None
+        prototypes = partial(
+            Prototypes,
+            num_prototypes,
+            bottleneck_channels,
+            kind=prototype_kind,
+            unit_norm=unit_norm_prototypes,
         )
+        self.image_prototypes = prototypes()
+        self.object_prototypes = prototypes() if with_objects else None
 
     @staticmethod
     def _linear(narrow: int, wide: int, init: str) -> nn.Linear:

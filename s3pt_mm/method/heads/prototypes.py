@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -72,7 +74,8 @@ class Prototypes(nn.Module):
         products nor its normalisation are differentiated. DDP, which waits for every parameter's
         gradient, gets zeros; ``LastLayerFreezeHook`` takes them away before the optimiser's step.
         """
-        weight, gain = self.weight_v, self.weight_g
+        weight: Tensor = self.weight_v
+        gain: Tensor = self.weight_g
         if self.frozen:
             if world_size() > 1:
                 features = _ZeroGradients.apply(features, weight, gain)
@@ -90,12 +93,12 @@ class _ZeroGradients(torch.autograd.Function):
     """``features`` unchanged; the parameters get gradients of zeros, without any product."""
 
     @staticmethod
-    def forward(ctx, features, *parameters):  # noqa: ANN001, ANN205
+    def forward(ctx: Any, features: Tensor, *parameters: Tensor) -> Tensor:
         ctx.save_for_backward(*parameters)
         return features.view_as(features)
 
     @staticmethod
-    def backward(ctx, gradient):  # noqa: ANN001, ANN205
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         zeros = [
             torch.zeros_like(parameter) if wanted else None
             for parameter, wanted in zip(ctx.saved_tensors, ctx.needs_input_grad[1:], strict=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
+from torch.utils.hooks import RemovableHandle
 
 from s3pt_mm.method.hooks.method_schedule import unwrap
 
@@ -22,7 +23,7 @@ class BackboneFreezeHook(Hook):
 
     def __init__(self, epochs: int = 1) -> None:
         self.epochs = epochs
-        self._handle = None
+        self._handle: RemovableHandle | None = None
 
     def before_train(self, runner: Runner) -> None:
         """Puts itself before the optimiser's step."""

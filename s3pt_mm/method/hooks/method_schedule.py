@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
-from torch import nn
+
+if TYPE_CHECKING:
+    from s3pt_mm.method.algorithms import TeacherStudent
 
 
-def unwrap(model: nn.Module) -> nn.Module:
+def unwrap(model: Any) -> TeacherStudent:
     """The algorithm itself, with or without a DDP wrapper around it."""
     return model.module if is_model_wrapper(model) else model
 

@@ -7,6 +7,7 @@ import math
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
+from torch import Tensor
 from torch.optim import Optimizer
 
 from s3pt_mm.method.hooks.method_schedule import unwrap
@@ -35,6 +36,8 @@ class TeacherUpdateHook(Hook):
             raise ValueError(f'need 0 <= start <= end <= 1, got start={start}, end={end}')
         self.start = start
         self.end = end
+        self._stepped = False
+        self._overflow: Tensor | None = None
 
     def momentum(self, iteration: int, iterations: int) -> float:
         """m at ``iteration`` (from 0) of ``iterations``."""

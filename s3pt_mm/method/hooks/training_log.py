@@ -28,6 +28,7 @@ class TrainingLogHook(Hook):
         outputs: dict | None = None,
     ) -> None:
         """See the class."""
+        assert data_batch is not None  # the loops hand it over; optional in mmengine's signature
         now = time.perf_counter()
         images = len(data_batch['data_samples']) * get_world_size()
         runner.message_hub.update_scalar(

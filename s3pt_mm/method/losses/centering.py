@@ -39,6 +39,8 @@ class Center(nn.Module):
 
     SPACES = ('logit', 'probability')
 
+    value: Tensor
+
     def __init__(self, num_prototypes: int, *, space: str, momentum: float = 0.9) -> None:
         super().__init__()
         if space not in self.SPACES:
@@ -103,7 +105,8 @@ class Center(nn.Module):
             return
         total = sum(count for count, _ in observed)
         if self.space == 'logit':
-            mean = sum(finish() * (count / total) for count, finish in observed)
+            parts = (finish() * (count / total) for count, finish in observed)
+            mean = sum(parts, torch.zeros_like(self.value))
         else:
             mean = observed[0][1]()
             for _, finish in observed[1:]:

@@ -46,7 +46,9 @@ class PrototypeLogits:
     @torch.no_grad()
     def scale(self) -> Tensor | None:
         """(P,) ``gain / |weight|``, or None where the prototypes are ``weight`` itself."""
-        return None if self.gain is None else (self.gain / self.norm).squeeze(1)
+        if self.gain is None or self.norm is None:  # together: __post_init__
+            return None
+        return (self.gain / self.norm).squeeze(1)
 
     @torch.no_grad()
     def dense(self) -> Tensor:

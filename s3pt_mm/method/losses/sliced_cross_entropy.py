@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -58,7 +58,8 @@ class Target:
     @property
     def num_rows(self) -> int:
         """Number of teacher rows."""
-        return len(self.teacher.features if self.factored else self.teacher)
+        teacher = self.teacher
+        return len(teacher.features if isinstance(teacher, PrototypeLogits) else teacher)
 
     @property
     def factored(self) -> bool:
@@ -125,7 +126,16 @@ def sliced_cross_entropy(
 class _SlicedCrossEntropy(torch.autograd.Function):
     # The tensors come apart from ``student`` so that autograd sees them.
     @staticmethod
-    def forward(ctx, features, weight, gain, bias, student, targets, slice_rows):  # noqa: ANN001
+    def forward(
+        ctx: Any,
+        features: Tensor,
+        weight: Tensor,
+        gain: Tensor | None,
+        bias: Tensor | None,
+        student: PrototypeLogits,
+        targets: tuple[Target, ...],
+        slice_rows: int,
+    ) -> tuple[Tensor, Tensor]:
         slices = SliceLogits(student)
         terms = features.new_zeros(len(targets), dtype=slices.total)
         need = ctx.needs_input_grad[:4]
@@ -141,18 +151,17 @@ class _SlicedCrossEntropy(torch.autograd.Function):
             for found in filter(None, taught):
                 mass.index_add_(0, found[0], found[1])
             gradient.mul_(mass[:, None])
-            for number, plan in enumerate(plans):
-                if taught[number] is None:
+            for number, (plan, pairs) in enumerate(zip(plans, taught, strict=True)):
+                if pairs is None:
                     continue
-                local, coefficients, teacher_rows = taught[number]
+                local, coefficients, teacher_rows = pairs
                 probabilities = plan.probabilities(teacher_rows)
-                whole = plan.aligned
-                own = logits if whole else logits[local]
+                own = logits if plan.aligned else logits[local]
                 cross = log_sum[local, 0] - torch.linalg.vecdot(probabilities, own)
                 terms[number] += (coefficients * cross).sum()
                 if grads is not None:
                     probabilities.mul_(coefficients[:, None])
-                    if whole:
+                    if plan.aligned:
                         gradient.sub_(probabilities)
                     else:
                         gradient.index_add_(0, local, probabilities, alpha=-1)
@@ -162,8 +171,7 @@ class _SlicedCrossEntropy(torch.autograd.Function):
             del gradient, logits
 
         if grads is not None:
-            ctx.save_for_backward(weight, gain)
-            ctx.norm = student.norm
+            ctx.save_for_backward(weight, gain, student.norm)
             ctx.dtypes = features.dtype, weight.dtype
             ctx.sums = grads.sums()
         ctx.mark_non_differentiable(terms)
@@ -171,29 +179,27 @@ class _SlicedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_loss, _grad_terms):  # noqa: ANN001
+    def backward(ctx: Any, grad_loss: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.sums is None:
             raise RuntimeError('sliced_cross_entropy gives its gradient once: no retain_graph')
         (by_features, by_weight, by_bias), ctx.sums = ctx.sums, None
-        weight, gain = ctx.saved_tensors
+        weight, gain, norm = ctx.saved_tensors
         need_weight, need_gain = ctx.needs_input_grad[1:3]
         by_gain = None
         if by_weight is not None:
             if gain is None:
                 by_weight.mul_(grad_loss.to(by_weight.dtype))
             else:
-                by_gain = through_weight_norm(by_weight, grad_loss, weight, gain, ctx.norm)
+                by_gain = through_weight_norm(by_weight, grad_loss, weight, gain, norm)
         for grad in (by_features, by_bias):
             if grad is not None:
                 grad.mul_(grad_loss.to(grad.dtype))
         return (
             None if by_features is None else by_features.to(ctx.dtypes[0]),
-            by_weight.to(ctx.dtypes[1]) if need_weight else None,
-            by_gain.to(gain.dtype) if need_gain else None,
+            by_weight.to(ctx.dtypes[1]) if need_weight and by_weight is not None else None,
+            by_gain.to(gain.dtype) if need_gain and by_gain is not None else None,
             by_bias,
-            None,
-            None,
-            None,
+            *(None,) * 3,
         )
 
 
@@ -208,11 +214,11 @@ class _Gradients:
 
     def __init__(self, slices: SliceLogits, need: tuple[bool, ...]) -> None:
         self.slices = slices
-        weight, options = slices.weight, dict(dtype=slices.total)
-        self.features = torch.zeros_like(slices.features, **options) if need[0] else None
-        self.weight = torch.empty_like(weight, **options) if need[1] or need[2] else None
+        weight, total = slices.weight, slices.total
+        self.features = torch.zeros_like(slices.features, dtype=total) if need[0] else None
+        self.weight = torch.empty_like(weight, dtype=total) if need[1] or need[2] else None
         self.started = False  # the weights' gradient is written, not added to, the first time
-        self.bias = weight.new_zeros(len(weight), **options) if need[3] else None
+        self.bias = weight.new_zeros(len(weight), dtype=total) if need[3] else None
 
     def add(self, begin: int, gradient: Tensor) -> None:
         """Take in d loss / d logits (s, P) of the rows from ``begin``; overwrites it."""
@@ -257,19 +263,19 @@ class _SlicePlan:
 
     def __init__(self, target: Target, num_rows: int, slice_rows: int) -> None:
         self.target = target
-        self.logits = SliceLogits(target.teacher) if target.factored else None
+        teacher = target.teacher
+        self.teacher = SliceLogits(teacher) if isinstance(teacher, PrototypeLogits) else teacher
         # Rows are known on the host; only what indexes tensors is sent, and nothing is waited for.
         rows, order = target.student_rows.cpu().sort(stable=True)
         taught = order if target.teacher_rows is None else target.teacher_rows.cpu()[order]
         self.aligned = len(rows) == num_rows and torch.equal(rows, torch.arange(num_rows))
         starts = torch.arange(0, num_rows + slice_rows, slice_rows)
         self.borders = torch.searchsorted(rows, starts).tolist()
-        device = target.coefficients.device
+        coefficients = target.coefficients
+        device = coefficients.device
         self.student_rows, self.teacher_rows = send(rows, device), send(taught, device)
         in_order = torch.equal(order, torch.arange(len(order)))
-        self.coefficients = (
-            target.coefficients if in_order else target.coefficients[send(order, device)]
-        )
+        self.coefficients = coefficients if in_order else coefficients[send(order, device)]
 
     def slice(self, piece: int, begin: int) -> tuple[Tensor, Tensor, Tensor] | None:
         """Student rows (t,) within the slice, their coefficients and teacher rows (t,)."""
@@ -277,15 +283,16 @@ class _SlicePlan:
         if first == last:
             return None
         local = self.student_rows[first:last] - begin
-        dtype = self.target.teacher.dtype if self.logits is None else self.logits.total
+        teacher = self.teacher
+        dtype = teacher.dtype if isinstance(teacher, Tensor) else teacher.total
         return local, self.coefficients[first:last].to(dtype), self.teacher_rows[first:last]
 
     def probabilities(self, rows: Tensor) -> Tensor:
         """(t, P) target probabilities of teacher rows (t,), a new tensor."""
-        target = self.target
-        if self.logits is None:
-            return target.teacher[rows]
-        logits = self.logits.of(rows)
+        target, teacher = self.target, self.teacher
+        if isinstance(teacher, Tensor):
+            return teacher[rows]
+        logits = teacher.of(rows)
         if target.log_probability_sum is not None:
             accumulate_log_probability(target.log_probability_sum, logits)
         if target.center is not None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, autograd
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 from s3pt_mm.method.host import send
 from s3pt_mm.method.losses.prototype_logits import (
@@ -29,7 +29,7 @@ class TiledCrossEntropy(autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx,
+        ctx: Any,
         features: Tensor,
         weight: Tensor,
         gain: Tensor | None,
@@ -40,7 +40,7 @@ class TiledCrossEntropy(autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         """The loss () and the terms (number of targets,), float32."""
         own_prototypes = _prototypes(student, product_dtype(features))
-        terms, saved = [], []
+        parts, saved = [], []
         for target in targets:
             rows = send(target.student_rows, features.device)
             own = kernels.Side(features[rows].to(own_prototypes[0].dtype), *own_prototypes)
@@ -51,17 +51,17 @@ class TiledCrossEntropy(autograd.Function):
                 here = kernels.column_log_sum(teacher, sums.uncentered)
                 torch.logaddexp(target.log_probability_sum, here, out=target.log_probability_sum)
             coefficients = target.coefficients.float()
-            terms.append((coefficients * (sums.student - sums.cross)).sum())
+            parts.append((coefficients * (sums.student - sums.cross)).sum())
             saved.append((own, shifted, sums, coefficients, rows))
         ctx.saved, ctx.kernels, ctx.student = saved, kernels, student
         ctx.save_for_backward(weight, gain)
-        terms = torch.stack(terms)
+        terms = torch.stack(parts)
         ctx.mark_non_differentiable(terms)
         return terms.sum(), terms
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad_loss: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_loss: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of features, weight, gain and bias."""
         if ctx.saved is None:
             raise RuntimeError('sliced_cross_entropy gives its gradient once: no retain_graph')
@@ -69,16 +69,18 @@ class TiledCrossEntropy(autograd.Function):
         saved, ctx.saved, student = ctx.saved, None, ctx.student
         need = ctx.needs_input_grad
         by_features = torch.zeros_like(student.features, dtype=torch.float32)
-        by_weight = by_bias = by_gain = None
+        by_weight: Tensor | None = None
+        by_bias: Tensor | None = None
+        by_gain: Tensor | None = None
         for own, shifted, sums, coefficients, rows in saved:
             by_row, *by_prototype = ctx.kernels.backward(
                 own, shifted, sums, coefficients, need_prototypes=any(need[1:4])
             )
             by_features.index_add_(0, rows, by_row)
             if any(need[1:4]):
-                first = by_weight is None
-                by_weight = by_prototype[0] if first else by_weight.add_(by_prototype[0])
-                by_bias = by_prototype[1] if first else by_bias.add_(by_prototype[1])
+                weights, biases = by_prototype
+                by_weight = weights if by_weight is None else by_weight.add_(weights)
+                by_bias = biases if by_bias is None else by_bias.add_(biases)
         if by_weight is not None:
             factor = grad_loss / student.temperature
             if gain is None:
@@ -87,9 +89,9 @@ class TiledCrossEntropy(autograd.Function):
                 by_gain = through_weight_norm(by_weight, factor, weight, gain, student.norm)
         return (
             (by_features * grad_loss).to(student.features.dtype) if need[0] else None,
-            by_weight.to(weight.dtype) if need[1] else None,
-            by_gain.to(gain.dtype) if need[2] else None,
-            by_bias * grad_loss if need[3] else None,
+            by_weight.to(weight.dtype) if need[1] and by_weight is not None else None,
+            by_gain.to(gain.dtype) if need[2] and by_gain is not None else None,
+            by_bias * grad_loss if need[3] and by_bias is not None else None,
             None,
             None,
             None,
@@ -105,9 +107,10 @@ def _prototypes(logits: PrototypeLogits, dtype: torch.dtype) -> tuple[Tensor, Te
     return weight.to(dtype), factor.float() / logits.temperature, bias.float()
 
 
-def _teacher(target: Target, kernels: ModuleType) -> tuple[tuple, Tensor]:
+def _teacher(target: Target, kernels: ModuleType) -> tuple[Any, Tensor]:
     """The target's side, one row a pair and without the centre, and the centre (P,)."""
     logits = target.teacher
+    assert isinstance(logits, PrototypeLogits)  # what the caller asked
     weight, factor, bias = _prototypes(logits, product_dtype(logits.features))
     rows = logits.features.detach().to(weight.dtype)
     if target.teacher_rows is not None:

@@ -106,7 +106,8 @@ class ObjectQueue(nn.Module):
         staged, self._staged = self._staged, []
         if staged:
             objects, counts = zip(*staged, strict=True)
-            self.push(*torch.cat(objects, dim=1), torch.cat(counts))
+            view1, view2 = torch.cat(objects, dim=1)
+            self.push(view1, view2, torch.cat(counts))
 
     def forget(self) -> None:
         """Drop what was staged: the step was not taken."""
