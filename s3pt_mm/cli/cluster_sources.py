@@ -102,7 +102,7 @@ def _folder(args: argparse.Namespace) -> tuple[list[Labelled], list[str]]:
     things, found = _things(args, names), []
     dataset = ImageFolderDataset(data_root=str(args.data))
     for index in range(len(dataset)):
-        item = dataset.get_data_info(index)
+        item = dataset.get_data_info(index) | dict(upright=False)  # as the mask is
         path = args.data / args.masks.replace('{path}', str(Path(item['token']).with_suffix('')))
 
         def label(results: dict[str, Any], path: Path = path) -> LabelledPoints:

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from s3pt_mm.common.errors import DataError
-from s3pt_mm.data.label_maps import IMAGE_SUFFIXES
+from s3pt_mm.data import image_files
 from s3pt_mm.data.labelled_images import IMAGENET_MEAN, IMAGENET_STD
 
 DEFAULT_SIZE = (448, 800)
@@ -71,10 +71,10 @@ def find_images(folder: Path) -> list[Path]:
     Raises:
         DataError: There are none.
     """
-    paths = sorted(p for p in folder.rglob('*') if p.suffix.lower() in IMAGE_SUFFIXES)
+    paths = image_files.find_images(folder).paths
     if not paths:
-        raise DataError(folder, 'holds no image', f'Endings that count: {IMAGE_SUFFIXES}')
-    return paths
+        raise DataError(folder, 'holds no image', f'Endings that count: {image_files.SUFFIXES}')
+    return [folder / path for path in paths]
 
 
 def open_image(path: Path) -> Image.Image:

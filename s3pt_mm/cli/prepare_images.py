@@ -61,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
         reduction=args.reduction,
         quality=args.quality,
         workers=args.workers,
+        upright=infos is None,
         track=progress,
     )
     print(f'{written} images written, {len(pairs) - written} were there, in {args.out}')

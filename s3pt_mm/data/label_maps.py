@@ -13,8 +13,8 @@ from PIL import Image
 
 from s3pt_mm.common.errors import DataError
 from s3pt_mm.data.class_sets import ClassSet
+from s3pt_mm.data.image_files import SUFFIXES, find_images
 
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm')
 
 
 class LabelError(ValueError):
@@ -109,15 +109,16 @@ def folder_pairs(
     """Images below a folder, sorted, with the masks of the same names below another.
 
     Args:
-        images: Folder of images; links to folders are not followed.
+        images: Folder of images, see :func:`~s3pt_mm.data.image_files.find_images`.
         masks: Folder of masks: ``b/c.jpg`` of ``images`` has ``b/c`` + ``mask_suffix`` here.
         mask_suffix: End of a mask's name, after its image's.
 
     Raises:
         DataError: There is no image.
     """
-    paths = sorted(p for p in Path(images).rglob('*') if p.suffix.lower() in IMAGE_SUFFIXES)
+    paths = find_images(images).paths
     if not paths:
-        raise DataError(images, 'holds no image', f'Endings that count: {IMAGE_SUFFIXES}')
-    names = (os.path.splitext(path.relative_to(images))[0] for path in paths)
-    return [(p, Path(masks) / f'{name}{mask_suffix}') for p, name in zip(paths, names, strict=True)]
+        raise DataError(images, 'holds no image', f'Endings that count: {SUFFIXES}')
+    return [
+        (Path(images, path), Path(masks, os.path.splitext(path)[0] + mask_suffix)) for path in paths
+    ]

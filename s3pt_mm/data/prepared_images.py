@@ -20,9 +20,9 @@ import numpy as np
 
 from s3pt_mm.common.errors import DataError
 from s3pt_mm.common.files import inside, write_bytes, write_json
-from s3pt_mm.data.datasets.image_folder import SUFFIXES
 from s3pt_mm.data.datasets.info_file import load_info_file, write_info_file
 from s3pt_mm.data.datasets.nuscenes_images import DATA_PREFIX
+from s3pt_mm.data.image_files import find_images
 from s3pt_mm.data.transforms.image import EncodedImage
 
 SETTINGS = 'prepared_images.json'
@@ -30,7 +30,9 @@ SETTINGS = 'prepared_images.json'
 _IN_PIXELS = ('cam2img', 'lidar2img')
 
 
-def prepare_image(pair: tuple[str, str], *, reduction: int, quality: int) -> bool:
+def prepare_image(
+    pair: tuple[str, str], *, reduction: int, quality: int, upright: bool = False
+) -> bool:
     """Write one image 1 / ``reduction`` as large as a JPEG; False where it is there already.
 
     A file has its name only once it is whole, so one that exists is not read.
@@ -39,6 +41,7 @@ def prepare_image(pair: tuple[str, str], *, reduction: int, quality: int) -> boo
         pair: Source and target.
         reduction: 1, 2, 4 or 8.
         quality: Of the JPEG, 1 to 100.
+        upright: Turn the pixels as EXIF says.
 
     Raises:
         DataError: If the source is missing or torn.
@@ -50,7 +53,7 @@ def prepare_image(pair: tuple[str, str], *, reduction: int, quality: int) -> boo
         data = Path(source).read_bytes()
     except OSError as error:
         raise DataError(source, f'cannot read it ({error.strerror})', 'Check --root') from error
-    image = EncodedImage(data, source)
+    image = EncodedImage(data, source, upright=upright)
     pixels = image.decode(reduction if image.is_jpeg else 1)
     if not image.is_jpeg and reduction > 1:
         height, width = (-(-side // reduction) for side in pixels.shape[:2])
@@ -72,6 +75,7 @@ def prepare_all(
     reduction: int,
     quality: int,
     workers: int,
+    upright: bool = False,
     track: Callable[[Iterator[bool]], Iterable[bool]] = iter,
 ) -> int:
     """Write all images; what an interrupted call has written is kept.
@@ -82,6 +86,7 @@ def prepare_all(
         reduction: See :func:`prepare_image`.
         quality: See :func:`prepare_image`.
         workers: Processes; 0 works in this one.
+        upright: See :func:`prepare_image`.
         track: Wraps the results as they come, for a progress bar.
 
     Returns:
@@ -92,7 +97,7 @@ def prepare_all(
     """
     settings = dict(reduction=reduction, quality=quality)
     _same_settings(out, settings)
-    one = partial(prepare_image, **settings)
+    one = partial(prepare_image, **settings, upright=upright)
     if not workers:
         return sum(track(map(one, pairs)))
     with ProcessPoolExecutor(workers) as pool:
@@ -113,11 +118,8 @@ def _same_settings(out: Path, settings: dict[str, int]) -> None:
 
 def folder_pairs(folder: Path, out: Path) -> list[tuple[str, str]]:
     """Every image below a folder, and where it goes."""
-    return [
-        (str(path), str(_as_jpeg(out / path.relative_to(folder))))
-        for path in sorted(folder.rglob('*'))
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith('.')
-    ]
+    paths = map(Path, find_images(folder).paths)
+    return [(str(folder / path), str(_as_jpeg(out / path))) for path in paths]
 
 
 def _as_jpeg(path: Path) -> Path:

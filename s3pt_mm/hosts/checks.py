@@ -69,10 +69,12 @@ def check_data(cfg: Config, loader: str, config_file: str) -> None:
                 f'{remedy}data_root=...'
             )
         if isinstance(annotations, str) and annotations:
-            if str(dataset.get('type')).endswith('ImageFolderDataset'):
+            is_info = Path(annotations).suffix in ('.parquet', '.pkl', '.json')
+            if is_info and str(dataset.get('type')).endswith('ImageFolderDataset'):
                 raise ConfigError(
                     f'{config_file}: {loader}.dataset.ann_file={annotations}: an image folder has '
-                    'no info file; leave it out, or set dataset.type=NuScenesImages'
+                    'no info file, only a list of paths; leave it out, or set '
+                    'dataset.type=NuScenesImages'
                 )
             path = Path(root or '', annotations).expanduser()
             if not path.is_file() and not Path(annotations).is_file():

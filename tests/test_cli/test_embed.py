@@ -94,7 +94,7 @@ def test_a_stopped_run_goes_on(case, tmp_path: Path, capsys, monkeypatch) -> Non
     [
         (dict(out='x.csv'), "x.csv: ends in '.csv'"),
         (dict(checkpoint='absent.pth'), 'absent.pth: no such checkpoint'),
-        (dict(folder='absent'), 'absent: holds no image'),
+        (dict(folder='absent'), 'absent: no such folder'),
         (dict(size='30'), 'no multiples of the patch, 16'),
     ],
 )

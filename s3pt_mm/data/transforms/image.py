@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import logging
 from typing import Any
 
 import cv2
 import numpy as np
 import simplejpeg
 from mmcv.transforms import BaseTransform
+from mmengine.logging import print_log
 from mmpretrain.registry import TRANSFORMS
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
+from torch.utils.data import get_worker_info
 
 from s3pt_mm.common.errors import DataError
 
@@ -20,7 +23,10 @@ _REDUCED = {
     4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
+_ORIENTATION = 0x0112  # EXIF
 _TORN = 'Copy the file again from its source, or drop it from the dataset'
+_WRITE = 'Write it as 8 or 16 bits a channel, or drop it from the dataset'
+_said: set[int] = set()
 
 
 class EncodedImage:
@@ -29,28 +35,47 @@ class EncodedImage:
     A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size for a fraction of the cost, because its
     decoder then leaves out frequencies that the smaller image cannot hold.
 
+    Grey and palette images become RGB; transparency is ignored, so a pixel has the colour that the
+    file stores under it; of several pages or frames the first counts.
+
     Args:
         data: content of the file.
         path: for messages.
+        upright: turn the pixels as EXIF says. False for images with a calibration or a mask, which
+            count the pixels as they are stored (a TIFF's are turned either way).
+        bits: that a 16-bit image uses, 9 to 16; default: the fewest of 10, 12, 14 and 16 that hold
+            its largest value, said once. Choice of this package: cameras of 10 and 12 bits store
+            PNGs and TIFFs of 16.
 
     Attributes:
-        size: (width, height) in pixels at full size, without regard to EXIF rotation, as the
-            calibration counts.
+        size: (width, height) in pixels at full size, as ``decode`` gives them.
         is_jpeg: whether reduced decoding saves work.
 
     Raises:
-        DataError: if the file is empty or its header unreadable.
+        DataError: if the file is empty, its header unreadable, or the image too large.
     """
 
-    def __init__(self, data: bytes, path: str) -> None:
-        self.data, self.path = data, path
+    def __init__(
+        self, data: bytes, path: str, *, upright: bool = False, bits: int | None = None
+    ) -> None:
+        self.data, self.path, self.bits = data, path, bits
         try:
             with Image.open(io.BytesIO(data)) as header:
                 self.size: tuple[int, int] = header.size
                 self.is_jpeg: bool = header.format in ('JPEG', 'MPO')
+                is_tiff = header.format == 'TIFF'
+                # OpenCV's TIFF reader makes transparent pixels black.
+                self._with_pillow = is_tiff and 'A' in header.mode
+                turned = upright and not is_tiff
+                self._turn = int(header.getexif().get(_ORIENTATION, 1)) if turned else 1
+        except Image.DecompressionBombError as error:
+            raise DataError(path, str(error), 'Store it smaller') from error
         except Exception as error:
-            problem = 'the file is empty' if not data else f'not a readable image ({error})'
+            kind = 'of no known format' if isinstance(error, UnidentifiedImageError) else error
+            problem = f'not a readable image ({kind})' if data else 'the file is empty'
             raise DataError(path, problem, _TORN) from error
+        if 5 <= self._turn <= 8:
+            self.size = self.size[::-1]
 
     def decode(self, reduction: int = 1) -> np.ndarray:
         """Pixels, RGB uint8 (ceil(height / reduction), ceil(width / reduction), 3).
@@ -61,20 +86,16 @@ class EncodedImage:
         Raises:
             DataError: if the data is torn.
         """
-        width, height = self.size
+        width, height = self.size[::-1] if 5 <= self._turn <= 8 else self.size
         expected = (-(-height // reduction), -(-width // reduction), 3)
         if self.is_jpeg:
             image = self._decode_jpeg(*expected[:2])
         else:
-            image = cv2.imdecode(
-                np.frombuffer(self.data, np.uint8),
-                _REDUCED[reduction] | cv2.IMREAD_IGNORE_ORIENTATION,
-            )
-            image = image if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-        if image is None or image.shape != expected:
-            found = 'nothing' if image is None else f'an image of shape {image.shape}'
-            raise DataError(self.path, f'decoding gave {found} instead of {expected}', _TORN)
-        return image
+            image = self._decode_other(reduction)
+        if image.shape != expected:
+            problem = f'decoding gave an image of shape {image.shape} instead of {expected}'
+            raise DataError(self.path, problem, _TORN)
+        return _turned(image, self._turn)
 
     def _decode_jpeg(self, height: int, width: int) -> np.ndarray:
         # OpenCV uses the same library and gives the same pixels, but paints what is missing or
@@ -87,14 +108,71 @@ class EncodedImage:
             problem = f'the JPEG is torn or damaged ({error}; {len(self.data)} bytes)'
             raise DataError(self.path, problem, _TORN) from error
 
+    def _decode_other(self, reduction: int) -> np.ndarray:
+        flags = _REDUCED[reduction] | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+        image = cv2.imdecode(np.frombuffer(self.data, np.uint8), flags)
+        if image is None or (self._with_pillow and image.dtype == np.uint8):  # AVIF, GIF
+            try:
+                with Image.open(io.BytesIO(self.data)) as file:
+                    wide = file.mode in ('F', 'I')  # conversion would clip
+                    image = np.asarray(file if wide else file.convert('RGB'))[..., ::-1]
+            except Exception as error:
+                raise DataError(self.path, f'not a whole image ({error})', _TORN) from error
+        if image.dtype == np.uint16:
+            image = self._to_bytes(image)
+        elif image.dtype != np.uint8:
+            raise DataError(self.path, f'its pixels are {image.dtype}', _WRITE)
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+    def _to_bytes(self, image: np.ndarray) -> np.ndarray:
+        """16-bit pixels as uint8, scaled by the bits that they use."""
+        largest = int(image.max())
+        bits = self.bits or next(b for b in (10, 12, 14, 16) if largest < 2**b)
+        if largest >= 2**bits:
+            raise DataError(self.path, f'a pixel is {largest}, beyond {bits} bits', 'Correct bits')
+        worker = get_worker_info()
+        if not self.bits and bits not in _said and (worker is None or worker.id == 0):
+            _said.add(bits)
+            print_log(
+                f'{self.path}: 16-bit pixels up to {largest} are taken for {bits} bits; '
+                'LoadImage(bits=...) says otherwise',
+                'current',
+                logging.WARNING,
+            )
+        return (image >> (bits - 8)).astype(np.uint8)
+
+
+def _turned(image: np.ndarray, orientation: int) -> np.ndarray:
+    """Pixels as EXIF's orientation 1 to 8 wants them seen; anything else turns nothing."""
+    if not 2 <= orientation <= 8:
+        return image
+    if orientation in (2, 3):
+        image = image[:, ::-1]
+    if orientation in (3, 4):
+        image = image[::-1]
+    if orientation >= 5:
+        image = image.swapaxes(0, 1)
+        image = image[:, ::-1] if orientation in (6, 7) else image
+        image = image[::-1] if orientation in (7, 8) else image
+    return np.ascontiguousarray(image)
+
 
 @TRANSFORMS.register_module()
 class LoadImage(BaseTransform):
     """Read the bytes of ``img_path`` into ``img``, an :class:`EncodedImage`.
 
     Also sets ``ori_shape`` (height, width). If the item has ``ori_size`` (width, height), another
-    size is an error, because the calibration belongs to that size.
+    size is an error, because the calibration belongs to that size. An item with ``upright`` is
+    turned as EXIF says.
+
+    Args:
+        bits: see :class:`EncodedImage`.
     """
+
+    def __init__(self, *, bits: int | None = None) -> None:
+        if bits is not None and not 9 <= bits <= 16:
+            raise ValueError(f'bits of a 16-bit image are 9 to 16, got {bits}')
+        self.bits = bits
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """See the class."""
@@ -108,7 +186,8 @@ class LoadImage(BaseTransform):
                 f'cannot read the image ({error.strerror})',
                 'Check data_root and data_prefix, or run s3pt-check',
             ) from error
-        image = EncodedImage(data, path)
+        upright = results.get('upright', False)
+        image = EncodedImage(data, path, upright=upright, bits=self.bits)
         expected = results.get('ori_size')
         if expected is not None and tuple(expected) != image.size:
             raise DataError(
