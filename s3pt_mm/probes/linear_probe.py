@@ -21,7 +21,7 @@ def fit_linear(
     """Weights and bias of the best linear classifier of patches.
 
     Args:
-        features: (M, d).
+        features: (M, d); the fit runs where they are.
         shares: (M, C); rows sum to 1.
         penalty: On the squared weights of features with mean 0 and deviation 1.
         iterations: Of L-BFGS at most.
@@ -31,8 +31,9 @@ def fit_linear(
     """
     mean, deviation = features.mean(0), features.std(0).clamp(min=1e-12)
     standard = (features - mean) / deviation
-    weight = torch.zeros(shares.shape[1], features.shape[1], requires_grad=True)
-    bias = torch.zeros(shares.shape[1], requires_grad=True)
+    shape = shares.shape[1], features.shape[1]
+    weight = torch.zeros(shape, device=features.device, requires_grad=True)
+    bias = torch.zeros(shape[0], device=features.device, requires_grad=True)
     optimizer = torch.optim.LBFGS(
         [weight, bias], max_iter=iterations, history_size=10, line_search_fn='strong_wolfe'
     )

@@ -18,7 +18,8 @@ from s3pt_mm.data.datasets import write_info_file
 from s3pt_mm.data.labelled_images import LabelledImages
 
 VIEW = (160, 160)  # pixels of a crop that probes look at
-_IMAGES = (64, 32)  # labelled images at most, train and val
+Most = tuple[int | None, int | None]
+IMAGES: Most = (64, 32)  # labelled images at most, train and val
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,10 @@ def _classes(name: str, members: dict[str, tuple[int, ...]], known: int) -> Clas
     return ClassSet(name, tuple(members), grey, labels)
 
 
-def toydrive(root: Path, cache: Path) -> Source:
+def toydrive(root: Path, cache: Path, most: Most = IMAGES) -> Source:
     """A ToyDrive with its info files and masks (``tools/dev/make_demo.py`` makes them)."""
 
-    def split(name: str, most: int) -> LabelledImages:
+    def split(name: str, most: int | None) -> LabelledImages:
         return LabelledImages.from_nuimages(
             root / f'nuimages/nuimages_{name}.json',
             class_set=NUIMAGES_7,
@@ -65,26 +66,22 @@ def toydrive(root: Path, cache: Path) -> Source:
     pretraining = dict(
         type='NuScenesImages', data_root=f'{root.resolve()}/nuscenes/', ann_file=info.name
     )
-    return Source(
-        'toydrive', pretraining, split('train', _IMAGES[0]), split('val', _IMAGES[1]), True
-    )
+    return Source('toydrive', pretraining, split('train', most[0]), split('val', most[1]), True)
 
 
-def camvid(root: Path, cache: Path) -> Source:
+def camvid(root: Path, cache: Path, most: Most = IMAGES) -> Source:
     """CamVid as ``images/<split>/*.jpg``, ``masks/<split>/*.png`` and ``classes.json`` (a list)."""
     names = json.loads((root / 'classes.json').read_text())
     members = {name: (index,) for index, name in enumerate(names)}
     classes = _classes('camvid11', members, known=len(names) - 1)
 
-    def split(name: str, most: int) -> LabelledImages:
+    def split(name: str, most: int | None) -> LabelledImages:
         images = sorted((root / 'images' / name).iterdir())
         pairs = [(image, root / 'masks' / name / f'{image.stem}.png') for image in images]
         return LabelledImages(pairs, class_set=classes, image_size=VIEW, max_images=most)
 
     pretraining = dict(type='ImageFolderDataset', data_root=str((root / 'images/train').resolve()))
-    return Source(
-        'camvid', pretraining, split('train', _IMAGES[0]), split('val', _IMAGES[1]), False
-    )
+    return Source('camvid', pretraining, split('train', most[0]), split('val', most[1]), False)
 
 
 _PANDASET = {
@@ -99,7 +96,7 @@ _PANDASET = {
 }
 
 
-def pandaset(root: Path, cache: Path) -> Source:
+def pandaset(root: Path, cache: Path, most: Most = IMAGES) -> Source:
     """A PandaSet sequence: ``images/<camera>/<instant>.jpg``, ``lidar``, ``semseg``,
     ``calibration.json``. The first two thirds of the drive train, the last quarter judges; labels
     are the classes of the LiDAR's points, written as sparse masks into ``cache``."""
@@ -133,8 +130,8 @@ def pandaset(root: Path, cache: Path) -> Source:
         data_prefix=dict(img='', pts=''),
     )
     train, val = (
-        LabelledImages(pairs[name], class_set=classes, image_size=VIEW, max_images=most)
-        for name, most in zip(('train', 'val'), _IMAGES, strict=True)
+        LabelledImages(pairs[name], class_set=classes, image_size=VIEW, max_images=count)
+        for name, count in zip(('train', 'val'), most, strict=True)
     )
     return Source('pandaset', pretraining, train, val, True)
 
@@ -179,6 +176,6 @@ def _sparse_mask(root: Path, instant: str, camera: dict[str, Any]) -> bytes:
     return cv2.imencode('.png', mask)[1].tobytes()
 
 
-SOURCES: dict[str, Callable[[Path, Path], Source]] = dict(
+SOURCES: dict[str, Callable[..., Source]] = dict(
     toydrive=toydrive, camvid=camvid, pandaset=pandaset
 )

@@ -15,32 +15,39 @@ ROOT = Path(__file__).resolve().parents[3]
 BASE = ROOT / 'configs/toydrive/demo_s3pt_vitt16.py'
 BATCH = 16
 
+
 # Each rung is the one before with parts exchanged; depth leaves the model where a source has none.
-_CRIBO = dict(
-    type='CrIBo',
-    head=dict(prototype_kind='plain'),
-    center_space='logit',
-    clustering=dict(num_clusters=8, sinkhorn_iterations=5, depth_weight=0.0),
-    queue_images=512,
-)
-_VMF = dict(type='CrIBo', head=dict(prototype_kind='vmf'), center_space='probability')
-RUNGS: dict[str, dict[str, Any]] = {
-    'DINO': {},
-    'DINO, equal compute': {},
-    'CrIBo': _CRIBO,
-    '+ vMF': {**_CRIBO, **_VMF},
-    '+ diversity': {
-        **_VMF,
-        'clustering': dict(num_clusters=24, sinkhorn_iterations=1, depth_weight=0.0),
-        'queue_images': 64,
-    },
-    '+ depth (S3PT)': {
-        **_VMF,
-        'type': 'S3PT',
-        'clustering': dict(num_clusters=24, sinkhorn_iterations=1, depth_weight=4.0),
-        'queue_images': 64,
-    },
-}
+def rung_parts(clusters: tuple[int, int], queue: tuple[int, int]) -> dict[str, dict[str, Any]]:
+    """What each rung sets in a model's config.
+
+    Args:
+        clusters: K of CrIBo, and from diversity on.
+        queue: Images in memory, the same.
+    """
+    vmf = dict(type='CrIBo', head=dict(prototype_kind='vmf'), center_space='probability')
+    first, last = (
+        dict(num_clusters=count, sinkhorn_iterations=iterations, depth_weight=0.0)
+        for count, iterations in zip(clusters, (5, 1), strict=True)
+    )
+    plain = dict(head=dict(prototype_kind='plain'), center_space='logit')
+    few = dict(clustering=first, queue_images=queue[0])
+    many = dict(clustering=last, queue_images=queue[1])
+    return {
+        'DINO': {},
+        'DINO, equal compute': {},
+        'CrIBo': dict(type='CrIBo', **plain, **few),
+        '+ vMF': {**vmf, **few},
+        '+ diversity': {**vmf, **many},
+        '+ depth (S3PT)': {
+            **vmf,
+            **many,
+            'type': 'S3PT',
+            'clustering': {**last, 'depth_weight': 4.0},
+        },
+    }
+
+
+RUNGS = rung_parts(clusters=(8, 24), queue=(512, 64))
 SUPERVISED = 'supervised bound'
 
 # What may be chosen, on CrIBo and a seed that no table shows.

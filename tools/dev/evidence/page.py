@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from s3pt_mm.common.files import write_text
+from s3pt_mm.common.files import write_json, write_text
 from s3pt_mm.reports.tables import to_markdown
 from tools.dev.evidence.ladder import RUNGS, SUPERVISED
 
@@ -34,6 +34,27 @@ def write_page(out: Path) -> Path:
     return page
 
 
+def write_lines(lines: Sequence[Mapping[str, Any]], out: Path) -> None:
+    """Lines of the GPU ladder as the files that :func:`write_page` collects.
+
+    A run that was pre-trained on several data sets becomes one of each; a bound only of its own.
+    """
+    for line in lines:
+        if line['stage'] == 'choice':
+            for folder in line['sources']:
+                write_json(out / folder / 'recipe.json', dict(line))
+        for source, heads in line.get('probes', {}).items():
+            rung, comma, own = line['rung'].partition(f'{SUPERVISED}, ')
+            if comma and own != source:
+                continue
+            rung = SUPERVISED if comma else rung
+            words = (source, line['recipe'], rung, str(line['seed']))
+            folder = out.joinpath(*(''.join(c if c.isalnum() else '_' for c in w) for w in words))
+            keys = ('seed', 'images', 'recipe', 'training_seconds')
+            run = {key: line[key] for key in keys}
+            write_json(folder / 'figures.json', dict(run, source=source, rung=rung, **heads))
+
+
 def _of_source(source: str, runs: Figures, choice: Mapping[str, Any] | None) -> str:
     chosen = choice['chosen'] if choice else next(r['recipe'] for r in runs)
     shown = [r for r in runs if (r['source'], r['recipe']) == (source, chosen) and r['seed'] < 100]
@@ -41,7 +62,8 @@ def _of_source(source: str, runs: Figures, choice: Mapping[str, Any] | None) -> 
     if choice:
         gains = ', '.join(f'{name} {gain:+.1f}' for name, gain in choice['gains'].items())
         lines[-1] += f' Chosen by CrIBo on a held-out seed; points over the best control: {gains}.'
-    order = [name for name in (*RUNGS, SUPERVISED) if any(r['rung'] == name for r in shown)]
+    names = dict.fromkeys((*RUNGS, *sorted(r['rung'] for r in shown if r['rung'] != SUPERVISED)))
+    order = [n for n in (*names, SUPERVISED) if any(r['rung'] == n for r in shown)]
     for head, title in (('knn', 'Dense k-NN'), ('linear', 'Linear head fitted to convergence')):
         by_rung = {name: [r for r in shown if r['rung'] == name] for name in order}
         lines += ['', _overall(by_rung, head, f'{title}, place-free, mIoU in percent'), '']
