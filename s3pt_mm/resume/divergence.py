@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
 
+from s3pt_mm.common.files import write_json
 from s3pt_mm.resume.norm_buffers import norm_buffers, restore_norm_buffers
 
 _STOP, _SKIP, _WARN, _OFF = 'stop', 'skip', 'warn', 'off'
@@ -239,8 +239,7 @@ class DivergenceHook(Hook):
                 'samples_of_ranks': ranks,
                 'last_logged': {k: v if math.isfinite(v) else str(v) for k, v in last.items()},
             }
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(report, indent=1), encoding='utf-8')
+            write_json(path, report)
         return path
 
 

@@ -89,8 +89,21 @@ def test_empty_ground_truth() -> None:
 
 def test_unknown_velocity_is_left_out() -> None:
     head, x, batch = tiny_head().eval(), feature(1), samples(1)
+    without = copy.deepcopy(head)
+    without.code_weights[8:] = 0
+    expected = without.loss(x, batch)
+    assert float(expected['loss_bbox']) < float(head.loss(x, batch)['loss_bbox'])
     batch[0].gt_instances_3d.bboxes_3d.tensor[:, 7:] = torch.nan
-    assert all(torch.isfinite(v) for v in head.loss(x, batch).values())
+    torch.testing.assert_close(head.loss(x, batch), expected)
+
+
+def test_losses_are_divided_by_the_objects_of_all_samples() -> None:
+    head, x = tiny_head().eval(), feature()
+    batch = [samples(1, objects=5)[0], samples(1, objects=2)[0]]
+    together = head.loss(x, batch)
+    alone = [head.loss(x[i : i + 1], batch[i : i + 1]) for i in range(2)]
+    for name, value in together.items():
+        torch.testing.assert_close(value, (5 * alone[0][name] + 2 * alone[1][name]) / 7)
 
 
 @pytest.mark.parametrize(('column', 'value'), [(3, 0.0), (4, -1.0), (0, torch.nan), (6, torch.inf)])

@@ -1,8 +1,8 @@
 """n ranks equal one process with the same total batch: losses, centres, queues, gradients,
 weights."""
 
+import multiprocessing
 import os
-import time
 
 import pytest
 import torch
@@ -151,10 +151,10 @@ def die(at_rank):
 
 
 def test_a_rank_that_dies_ends_the_others(tmp_path):
-    start = time.monotonic()
+    """Whether by themselves or by ``run_ranks``: it returns, and nobody is left."""
     with pytest.raises(RanksFailed, match=r'rank 1 \(exit code -9\)'):
-        run_ranks(die, 3, tmp_path, 1, timeout=60)
-    assert time.monotonic() - start < 30
+        run_ranks(die, 3, tmp_path, 1, timeout=600)
+    assert not multiprocessing.active_children()
 
 
 def test_ranks_agree_on_collapse(tmp_path):

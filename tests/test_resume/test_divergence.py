@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 
 from s3pt_mm.resume.divergence import DivergenceHook, TrainingDiverged
-from tests.test_reliability.tiny_run import HardToResume, tiny_config
+from tests.test_reliability.tiny_run import HardToResume, tiny_config, train
 
 
 @MODELS.register_module()
@@ -122,6 +122,44 @@ def test_too_many_skips_stop(tmp_path):
     hook = dict(non_finite='skip', max_skips=2)
     with pytest.raises(TrainingDiverged, match='Iteration 9: .* 3 steps in a row'):
         Runner.from_cfg(config(tmp_path, [7, 8, 9], hook=hook)).train()
+
+
+def test_skips_in_a_row_are_counted_anew_after_a_good_step(tmp_path):
+    hook = dict(non_finite='skip', max_skips=1)
+    Runner.from_cfg(config(tmp_path, [7, 9, 11], hook=hook)).train()
+    assert len(list((tmp_path / 'divergence').iterdir())) == 3
+
+
+def test_skips_in_a_row_are_counted_on_in_a_resumed_run(tmp_path):
+    hook = dict(non_finite='skip', max_skips=2)
+    assert not train(config(tmp_path, [7, 8], hook=hook), stop_at=8)
+    with pytest.raises(TrainingDiverged, match='Iteration 9: .* 3 steps in a row'):
+        train(config(tmp_path, [1], hook=hook, resume=True))
+
+
+def test_collapse_is_counted_on_in_a_resumed_run(tmp_path):
+    hook, teacher = dict(collapse='stop', patience=9, begin=0), [('teacher_entropy', 0.0)]
+    assert not train(config(tmp_path, [], teacher=teacher, hook=hook), stop_at=5)
+    with pytest.raises(TrainingDiverged, match='Iteration 9: collapse, .*for 9 iterations'):
+        train(config(tmp_path, [], teacher=teacher, hook=hook, resume=True))
+
+
+def test_a_bad_loss_of_the_other_rank_is_bad_here_too(monkeypatch):
+    """Each rank waits for the others' verdict; else one would step and the other not."""
+    other = torch.tensor([1.0, 0.0])
+
+    def all_reduce(here, op):
+        here.copy_({'max': torch.maximum, 'sum': torch.add}[op](here, other))
+
+    class Wrapper:
+        param_groups = [dict(params=[])]
+
+    hook = DivergenceHook()
+    assert hook._reason(Wrapper()) is None
+    monkeypatch.setattr('s3pt_mm.resume.divergence.dist.all_reduce', all_reduce)
+    assert hook._reason(Wrapper()) == 'the loss is not finite'
+    other[:] = torch.tensor([0.0, 1.0])
+    assert hook._reason(Wrapper()) == 'a gradient is not finite'
 
 
 def test_a_healthy_run_is_not_changed_by_the_guard(tmp_path):

@@ -7,6 +7,7 @@ from mmengine.registry import HOOKS, MODELS
 from mmengine.runner import Runner
 
 from s3pt_mm.resume.checkpoint_files import CheckpointError
+from s3pt_mm.resume.safe_checkpoint import STATE_KEY
 from s3pt_mm.resume.schedules import stretch
 from tests.test_reliability.tiny_run import HardToResume, last_checkpoint, tiny_config, train
 
@@ -88,6 +89,20 @@ def test_the_same_share_of_an_epoch(tmp_path, capsys, size, batch_size, batch):
     assert list(seen) == list(range(an_epoch + batch, 3 * an_epoch))
     assert 'not exactly' in capsys.readouterr().out
     assert torch.load(last_checkpoint(tmp_path))['meta']['iter'] == 3 * an_epoch
+
+
+def test_a_checkpoint_of_two_ranks_goes_on_with_one_at_the_same_share(tmp_path, capsys):
+    """Two ranks had done two steps of 2 x 4 of 22 samples: one rank has four of its steps done."""
+    assert not train(tiny_config(tmp_path), stop_at=8)
+    path = last_checkpoint(tmp_path)
+    checkpoint = torch.load(path)
+    assert checkpoint[STATE_KEY]['position']['world_size'] == 1
+    checkpoint[STATE_KEY]['position']['world_size'] = 2
+    torch.save(checkpoint, path)
+    path.with_name(path.name + '.sha256').unlink()
+    _, seen = rates(tiny_config(tmp_path, resume=True, log_level='INFO'))
+    assert list(seen) == list(range(6 + 4, 18))
+    assert "'world_size': (2, 1)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Deliberate faults in important files, and whether a test notices."""
