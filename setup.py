@@ -20,6 +20,7 @@ COMMANDS = {
     'embed': 'embed',
     'export': 'export',
     'knn': 'dense_knn',
+    'look': 'look',
     'look-at-data': 'look_at_data',
     'prepare': 'prepare_images',
     'report': 'report',
@@ -78,7 +79,7 @@ def version() -> str:
 setup(
     version=version(),
     packages=find_packages(include=['s3pt_mm', 's3pt_mm.*']),
-    package_data={'s3pt_mm': ['py.typed']},
+    package_data={'s3pt_mm': ['py.typed'], 's3pt_mm.reports': ['*.html', '*.js']},
     include_package_data=False,
     install_requires=requirements('runtime'),
     extras_require=extras(),
