@@ -11,7 +11,7 @@ from mmpretrain.registry import MODELS
 from torch import nn
 
 import s3pt_mm.method.algorithms  # noqa: F401
-from s3pt_mm.method.backbone import PretrainVisionTransformer, resize_by_scale_factor
+from s3pt_mm.method.backbone import PretrainVisionTransformer, resize_position_embedding
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 TINY = dict(
@@ -71,7 +71,7 @@ def test_scale_factor_moves_the_embedding_and_keeps_its_grid() -> None:
     torch.manual_seed(0)
     embedding = torch.zeros(1, 1 + 14 * 14, 384)
     nn.init.trunc_normal_(embedding, std=0.02)
-    resized = resize_by_scale_factor(embedding, (14, 14), (6, 6))
+    resized = resize_position_embedding(embedding, (14, 14), (6, 6))
     assert resized.shape == (1, 37, 384) and torch.equal(resized[:, 0], embedding[:, 0])
     options = dict(**TINY, init='reference')
     by_size = PretrainVisionTransformer(**options, pos_embed_resize='size')

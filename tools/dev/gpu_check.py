@@ -135,7 +135,7 @@ class Check:
         with torch.autocast(device.type, dtype or torch.bfloat16, enabled=enabled):
             losses = step.model.loss(inputs, step.samples)
         total = sum(value for name, value in losses.items() if 'loss' in name)
-        scale = 65536.0 if dtype == torch.float16 else 1.0
+        scale = 1024.0 if dtype == torch.float16 else 1.0  # as low as a GradScaler goes, here
         (total * scale).backward()
         named = step.model.student.named_parameters()
         return {n: p.grad.double().cpu() / scale for n, p in named if p.grad is not None}
@@ -147,14 +147,20 @@ class Check:
         settings = dict(
             as_shipped={},
             cross_entropy_kernel=dict(cross_entropy='kernel'),
-            one_gigabyte=dict(memory=1.0),
+            compiled=dict(cross_entropy='kernel', compile='default'),
+            cuda_graphs=dict(cross_entropy='kernel', compile='reduce-overhead'),
         )
+        if self.device.type == 'cpu':
+            del settings['compiled'], settings['cuda_graphs']  # a minute of g++ each
         for label, options in settings.items():
             if self.device.type == 'cuda':
                 torch.cuda.empty_cache()
                 torch.cuda.reset_peak_memory_stats()
             step = self.step(images, **options)
             step.watch.waits = False
+            begin = time.monotonic()
+            step(half)  # compiles
+            first = round(time.monotonic() - begin, 1)
             figures = self._timed(lambda step=step: step(half))
             figures['images_per_second'] = round(images / figures['seconds'], 1)
             if self.device.type == 'cuda':
@@ -164,7 +170,8 @@ class Check:
             step.watch.take()
             step(half)
             figures['parts_ms'] = {k: round(v * 1e3, 2) for k, v in step.watch.take().items()}
-            self.say('recipe', setting=label, images=images, dtype=str(half), **figures)
+            self.say('recipe', setting=label, images=images, dtype=str(half), first_step=first,
+                     **figures)  # fmt: skip
 
     def repeatable(self) -> None:
         """Two equal runs of three steps: the same bits? Under deterministic algorithms too?"""
@@ -260,9 +267,9 @@ def _busy(task: Callable[[], Any], table: Path | None) -> dict[str, Any]:
         torch.cuda.synchronize()
     if table is not None:
         averages = seen.key_averages(group_by_input_shape=True)
-        text = averages.table(sort_by='self_cuda_time_total', row_limit=150,
-                              max_name_column_width=90, max_shapes_column_width=80)  # fmt: skip
-        table.write_text(text)
+        widths = dict(row_limit=120, max_name_column_width=90, max_shapes_column_width=80)
+        orders = 'self_cuda_time_total', 'self_cpu_time_total', 'count'
+        table.write_text('\n'.join(averages.table(sort_by=key, **widths) for key in orders))
     on_device = [e for e in seen.events() if e.device_type == torch.autograd.DeviceType.CUDA]
     waits = [e for e in seen.events() if e.name.startswith('cudaStreamSynchronize')]
     totals: dict[str, float] = {}

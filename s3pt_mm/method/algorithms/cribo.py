@@ -89,6 +89,7 @@ class CrIBo(TeacherStudent):
             dtype=queue_dtype,
         )
         self.cross_entropy = cross_entropy
+        self._cluster_joint_views = self.compiled(cluster_joint_views)
         self._depth_checked = False
 
     def loss(self, inputs: list[Tensor], data_samples: list, **kwargs: Any) -> dict[str, Tensor]:
@@ -103,6 +104,7 @@ class CrIBo(TeacherStudent):
         Raises:
             ValueError: If a sample has no position or no seed, naming the transform to add.
         """
+        self.begin_step()
         images = torch.cat(inputs)
         fields = TokenFields.of(data_samples).to(images.device)
         with torch.no_grad():
@@ -124,26 +126,24 @@ class CrIBo(TeacherStudent):
         """Joint-view clustering of the teacher's (2, B, N, d) tokens."""
         fields = TokenFields.of(fields).to(tokens.device)
         _, batch, num_tokens, _ = tokens.shape
-        config = replace(
-            self.clustering, position_weight=self.position_weight, depth_weight=self.depth_weight
-        )
         depth = has_depth = None
-        if config.depth_weight:
+        if self.depth_weight:
             self._tell_missing_depth(fields.has_depth)
             if fields.depth is not None and fields.has_depth is not None:
                 depth, has_depth = fields.depth.flatten(1, 2), fields.has_depth.flatten(1, 2)
         first = draw_first_tokens(
-            fields.seeds, batch, 2 * num_tokens, config.num_clusters, tokens.device
+            fields.seeds, batch, 2 * num_tokens, self.clustering.num_clusters, tokens.device
         )
-        return cluster_joint_views(
-            tokens.transpose(0, 1).flatten(1, 2),
-            fields.xy.flatten(1, 2),
-            first,
-            config,
-            depth,
-            has_depth,
-            self.extra_cost_terms(fields),
-        )
+        weights = dict(position_weight=self.position_weight, depth_weight=self.depth_weight)
+        cluster, extra = self._cluster_joint_views, self.extra_cost_terms(fields)
+        if extra:
+            cluster = cluster_joint_views  # somebody's term need not compile
+        elif self.compile_mode is not None:
+            # A schedule moves them, and a number would be compiled anew.
+            weights = {k: tokens.new_full((), w, dtype=torch.float32) for k, w in weights.items()}
+        config = replace(self.clustering, **weights)
+        joint = tokens.transpose(0, 1).flatten(1, 2)
+        return cluster(joint, fields.xy.flatten(1, 2), first, config, depth, has_depth, extra)
 
     def extra_cost_terms(self, fields: TokenFields) -> Sequence[Callable[[Tensor], Tensor]]:
         """Cost terms beside feature, position and depth; none. docs/add_a_cost_term.md."""

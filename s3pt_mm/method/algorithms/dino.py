@@ -27,6 +27,7 @@ class DINO(TeacherStudent):
         Args:
             inputs: Crops, each (B, 3, h, w): two global views first, then any number of local ones.
         """
+        self.begin_step()
         with torch.no_grad():
             teacher_classes, _ = self.encode(self.teacher, torch.cat(inputs[:2]))
         # One forward a resolution: crops of equal size share a batch.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import ClassVar
 
 import torch
@@ -51,6 +51,10 @@ class TeacherStudent(BaseSelfSupervisor):
         freeze_patch_embed: Keep the ViT's patch filters as they were initialised, as MoCo v3
             does (arXiv 2104.02057). Choice of this package for short runs: Adam moves all weights
             of a filter together, and brightness soon drowns the position embedding.
+        compile: mode of ``torch.compile`` for the parts whose shapes never change (the ViTs, the
+            clustering, the vMF normaliser): 'default', or 'reduce-overhead', which replays them as
+            CUDA graphs. None runs them as written. Needs a C compiler beside Triton; the first
+            steps take a minute or two. docs/performance.md has what it gains.
         fidelity: 'reference' sets every option in which this package departs from the public code
             of DINO and CrIBo to that code's choice, whatever else is given; 'package' leaves the
             options alone. docs/pretraining.md lists them.
@@ -76,6 +80,7 @@ class TeacherStudent(BaseSelfSupervisor):
         memory: str | float = 'auto',
         slice_rows: int | None = None,
         freeze_patch_embed: bool = False,
+        compile: str | None = None,
         fidelity: str = 'package',
         data_preprocessor: dict | nn.Module | None = None,
         init_cfg: dict | None = None,
@@ -97,6 +102,10 @@ class TeacherStudent(BaseSelfSupervisor):
         self.student = ModuleDict(dict(backbone=encoder, head=MODELS.build(head)))
         if freeze_patch_embed:
             encoder.patch_embed.requires_grad_(False)
+        self.compile_mode = compile
+        self._tokens = self.compiled(_tokens)
+        for layer in self.student['head'].prototype_layers():
+            layer.log_normalizer = self.compiled(layer.log_normalizer)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
         self.num_prefix_tokens = encoder.num_extra_tokens
         self.image_center = self._build_center(center_space, center_momentum)
@@ -109,6 +118,17 @@ class TeacherStudent(BaseSelfSupervisor):
     def _build_center(self, space: str, momentum: float) -> Center:
         prototypes = self.student['head'].image_prototypes.num_prototypes
         return Center(prototypes, space=space, momentum=momentum)
+
+    def compiled(self, function: Callable) -> Callable:
+        """``function`` as the option ``compile`` wants it; its shapes must not change."""
+        if self.compile_mode is None:
+            return function
+        return torch.compile(function, dynamic=False, fullgraph=True, mode=self.compile_mode)
+
+    def begin_step(self) -> None:
+        """What CUDA graphs gave in the last step may be written over from here on."""
+        if self.compile_mode is not None:
+            torch.compiler.cudagraph_mark_step_begin()
 
     @property
     def with_neck(self) -> bool:
@@ -182,7 +202,7 @@ class TeacherStudent(BaseSelfSupervisor):
 
     def encode(self, network: ModuleDict, images: Tensor) -> tuple[Tensor, Tensor]:
         """(n, 3, H, W) -> class tokens (n, d) and patch tokens (n, N, d) after the final norm."""
-        tokens = network['backbone'](images)[-1]
+        tokens = self._tokens(network['backbone'], images)
         return tokens[:, 0], tokens[:, self.num_prefix_tokens :]
 
     def extract_feat(self, inputs: Tensor | list[Tensor]) -> tuple[Tensor, ...]:
@@ -226,6 +246,10 @@ class TeacherStudent(BaseSelfSupervisor):
             self.image_center.observe(teacher, global_rows=2 * images, log_sum=log_sum)
         loss = sliced_cross_entropy(student, [target], slice_rows=self.rows_at_a_time(log_p)).loss
         return dict(loss_image=distributed.global_value(loss), **teacher_health(log_p))
+
+
+def _tokens(backbone: nn.Module, images: Tensor) -> Tensor:
+    return backbone(images)[-1]
 
 
 def teacher_health(log_p: Tensor) -> dict[str, Tensor]:

@@ -30,7 +30,7 @@ class ClusteringConfig:
         sinkhorn_iterations: Row-column updates a round (CrIBo 5, S3PT 1).
         sinkhorn_lambda: Inverse temperature of the transport plan.
         position_weight: Weight of the position cost.
-        depth_weight: Weight of the depth cost; 0 is CrIBo.
+        depth_weight: Weight of the depth cost; 0 is CrIBo. Both weights may be tensors ().
         depth_cost: 'centroid_squared', S3PT's: squared difference to the mean depth of a cluster's
             members; or 'nearest', the position term's rule on depths (option of this package).
         depth_scale: 'image' divides the depth cost by its maximum in the image, as the position
@@ -49,8 +49,8 @@ class ClusteringConfig:
     num_clusters: int = 32
     sinkhorn_iterations: int = 5
     sinkhorn_lambda: float = 20.0
-    position_weight: float = 1.0
-    depth_weight: float = 0.0
+    position_weight: float | Tensor = 1.0
+    depth_weight: float | Tensor = 0.0
     depth_cost: str = 'centroid_squared'
     depth_scale: str = 'image'
     rounds: int = 5
@@ -142,7 +142,7 @@ def cluster_joint_views(
         real = tokens.dtype if tokens.dtype == torch.float64 else torch.float32
         tokens = F.normalize(tokens.to(real), dim=-1)
         terms: list[Callable[[Tensor], Tensor]] = [_PositionTerm(positions.to(real), config)]
-        if depths is not None and config.depth_weight:
+        if depths is not None and not _is_zero(config.depth_weight):
             if has_depth is None:
                 raise ValueError('depths need has_depth: which of them were measured')
             terms.append(_DepthTerm(depths.to(real), has_depth, config))
@@ -171,6 +171,11 @@ def cluster_joint_views(
             centroids = F.normalize(torch.bmm(members.transpose(1, 2), tokens), dim=-1)
         counts = members.view(batch, 2, num_tokens // 2, clusters).sum(2).long()
     return Assignment(labels, counts)
+
+
+def _is_zero(weight: float | Tensor) -> bool:
+    # A weight on a device is not asked: the host would wait.
+    return not isinstance(weight, Tensor) and weight == 0
 
 
 class _PositionTerm:

@@ -49,6 +49,7 @@ class Prototypes(nn.Module):
         self.weight_v = nn.Parameter(torch.empty(num_prototypes, dimension))
         self.weight_g = nn.Parameter(torch.ones(num_prototypes, 1), requires_grad=not unit_norm)
         self.unit_norm = unit_norm
+        self.log_normalizer = vmf_log_normalizer
         self.frozen = False
         # What nn.Linear does, and so DINO's last layer; only the direction matters.
         bound = dimension**-0.5
@@ -63,7 +64,7 @@ class Prototypes(nn.Module):
         if self.kind == 'plain':
             return None
         gain = self.weight_g.detach() if self.frozen else self.weight_g
-        return vmf_log_normalizer(gain.squeeze(1).abs() / temperature, self.dimension)
+        return self.log_normalizer(gain.squeeze(1).abs() / temperature, self.dimension)
 
     def logits(
         self, features: Tensor, temperature: float, norm: Tensor | None = None
