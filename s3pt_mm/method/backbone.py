@@ -42,9 +42,6 @@ class PretrainVisionTransformer(VisionTransformer):
             )
         super().__init__(**kwargs)
         self.init, self.pos_embed_resize = init, pos_embed_resize
-        for module in self.modules():
-            if hasattr(module, 'drop_prob'):
-                module.drop_prob = float(module.drop_prob)  # NumPy's numbers break a compiled graph
 
     def init_weights(self) -> None:
         """Start the weights, or load those of ``init_cfg``."""

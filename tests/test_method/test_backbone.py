@@ -11,7 +11,11 @@ from mmpretrain.registry import MODELS
 from torch import nn
 
 import s3pt_mm.method.algorithms  # noqa: F401
-from s3pt_mm.method.backbone import PretrainVisionTransformer, resize_position_embedding
+from s3pt_mm.method.backbone import (
+    PretrainVisionTransformer,
+    embed_patches,
+    resize_position_embedding,
+)
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 TINY = dict(
@@ -82,6 +86,26 @@ def test_scale_factor_moves_the_embedding_and_keeps_its_grid() -> None:
         images = torch.randn(2, 3, side, side)
         a, b = by_size(images)[-1], by_scale(images)[-1]
         assert a.shape == b.shape and torch.equal(a, b) == same
+
+
+@pytest.mark.parametrize('by', ['size', 'scale_factor'])
+def test_resizing_is_torchs_bicubic(by: str) -> None:
+    torch.manual_seed(0)
+    embedding = torch.randn(1, 1 + 14 * 14, 8, dtype=torch.float64)
+    image = embedding[:, 1:].unflatten(1, (14, 14)).permute(0, 3, 1, 2)
+    options = dict(size=(6, 9)) if by == 'size' else dict(scale_factor=(6.1 / 14, 9.1 / 14))
+    wanted = nn.functional.interpolate(image, **options, mode='bicubic', align_corners=False)
+    found = resize_position_embedding(embedding, (14, 14), (6, 9), by=by)
+    torch.testing.assert_close(found[:, 1:], wanted.flatten(2).transpose(1, 2))
+
+
+def test_patches_as_a_product_are_the_convolution() -> None:
+    torch.manual_seed(0)
+    projection = nn.Conv2d(3, 7, (4, 5), (4, 5)).double()
+    images = torch.randn(2, 3, 13, 22, dtype=torch.float64)  # remainders are cut, as there
+    torch.testing.assert_close(
+        embed_patches(images, projection), projection(images).flatten(2).transpose(1, 2)
+    )
 
 
 @pytest.mark.parametrize('option', ['init', 'pos_embed_resize'])

@@ -104,6 +104,11 @@ class TeacherStudent(BaseSelfSupervisor):
             encoder.patch_embed.requires_grad_(False)
         self.compile_mode = compile
         self._tokens = self.compiled(_tokens)
+        for module in encoder.modules():
+            if hasattr(module, 'drop_prob'):
+                module.drop_prob = float(
+                    module.drop_prob
+                )  # mmpretrain's NumPy number breaks graphs
         for layer in self.student['head'].prototype_layers():
             layer.log_normalizer = self.compiled(layer.log_normalizer)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from s3pt_mm.method.memory import ObjectQueue, cycle_consistent_neighbours
+from s3pt_mm.method.memory.neighbours import half_products, split_halves
 
 
 def make(num_images: int = 4, slots: int = 3, channels: int = 5) -> ObjectQueue:
@@ -64,3 +65,23 @@ def test_errors_name_the_numbers() -> None:
         make().push(*torch.randn(2, 4, 5), torch.tensor([2, 3]))
     with pytest.raises(ValueError, match="'int8'"):
         ObjectQueue(num_images=1, max_objects_per_image=1, channels=1, dtype='int8')
+
+
+@pytest.mark.parametrize('deviation', [1.0, 1e-3])
+def test_halves_err_as_float32_does(deviation: float) -> None:
+    """Against float64: two float16 products are as near as one in float32, and find the same."""
+    torch.manual_seed(0)
+    rows = torch.randn(4000, 384).mul_(deviation).half()
+    unit = torch.nn.functional.normalize(torch.randn(300, 384), dim=1)
+    unit[0] = 0.0
+    unit[0, :2] = torch.tensor([1.0, 1e-4])  # one large number must not drown a small one
+    truth = unit.double() @ rows.double().T * 1024
+    size = rows.double().norm(dim=1) * 1024
+    error = (half_products(split_halves(unit), rows).double() - truth).abs() / size
+    plain = (unit @ rows.float().T * 1024).double().sub(truth).abs() / size
+    assert error.max() < 2 * plain.max() and error.max() < 5e-7
+    found = half_products(split_halves(unit), rows).argmax(1)
+    top = truth.topk(2, dim=1).values
+    clear = (top[:, 0] - top[:, 1]) > 1e-5 * size.mean()
+    assert clear.float().mean() > 0.9
+    assert torch.equal(found[clear], truth.argmax(1)[clear])
