@@ -85,7 +85,7 @@ setup(
     extras_require=extras(),
     entry_points={
         'console_scripts': [
-            f's3pt-{name} = s3pt_mm.cli.{module}:main' for name, module in COMMANDS.items()
+            f's3pt-{name} = s3pt_mm.cli.entry:{module}' for name, module in COMMANDS.items()
         ]
     },
     cmdclass={'build_py': BuildWithMim},

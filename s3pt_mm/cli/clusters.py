@@ -59,7 +59,7 @@ def parse_setting(text: str) -> tuple[str, dict[str, Any]]:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog='clusters.py',
+        prog='s3pt-clusters',
         description=__doc__.splitlines()[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )

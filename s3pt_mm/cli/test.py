@@ -18,7 +18,7 @@ compat.apply()
 
 from mmengine.config import Config, ConfigDict  # noqa: E402
 
-from s3pt_mm.common.errors import DataError  # noqa: E402
+from s3pt_mm.common.errors import DataError, explain  # noqa: E402
 from s3pt_mm.hosts import launch  # noqa: E402
 
 
@@ -123,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         lines = launch.prepare_testing(cfg, args)
         launch.claim_work_folder(cfg, args.config, training=False)
     except (launch.LaunchError, ImportError) as error:
-        sys.exit(f's3pt-test: {error}')
+        sys.exit(f's3pt-test: {explain(error)}')
     cfg.load_from = args.checkpoint
     cfg.resume = False
     try:

@@ -13,7 +13,7 @@ from s3pt_mm.hosts import compat
 
 compat.apply()
 
-from s3pt_mm.common.errors import DataError  # noqa: E402
+from s3pt_mm.common.errors import DataError, explain  # noqa: E402
 from s3pt_mm.hosts import launch  # noqa: E402
 from s3pt_mm.resume.checkpoint_files import CheckpointError  # noqa: E402
 from s3pt_mm.weights.layouts import LayoutError  # noqa: E402
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
             start_from(cfg, init)
     except (launch.LaunchError, LayoutError, DataError, OSError, ImportError) as error:
-        sys.exit(f's3pt-train: {error}')
+        sys.exit(f's3pt-train: {explain(error)}')
     try:
         runner = launch.build_runner(cfg)
         launch.log_lines(lines)

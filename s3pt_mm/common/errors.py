@@ -7,6 +7,8 @@ import os
 import shutil
 from pathlib import Path
 
+from s3pt_mm.common.extras import missing_extra
+
 
 class DataError(RuntimeError):
     """Input that cannot be used.
@@ -28,9 +30,10 @@ class DataError(RuntimeError):
 
 
 def explain(error: Exception) -> str:
-    """One line for a person; about a failed file operation the path, the reason and the remedy."""
+    """One line for a person: of a failed file operation the path, the reason and the remedy, of a
+    missing module the extra that brings it."""
     if not isinstance(error, OSError) or error.errno is None:  # has words of its own
-        return str(error)
+        return missing_extra(error) or str(error)
     path = Path(os.fsdecode(error.filename or '.')).absolute()
     place = next((folder for folder in path.parents if folder.is_dir()), path)
     remedy = {
