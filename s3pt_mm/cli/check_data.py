@@ -22,82 +22,56 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
+from s3pt_mm.hosts import compat
 
-from s3pt_mm.common.errors import DataError, explain
-from s3pt_mm.common.files import write_json, write_text
-from s3pt_mm.common.workers import usable_cpus
-from s3pt_mm.data.datasets.pretrain_dataset import PretrainDataset
-from s3pt_mm.data.transforms.image import EncodedImage
-from s3pt_mm.data.transforms.lidar import read_sweep
+compat.apply()
 
-KINDS = ('ok', 'missing', 'torn', 'wrong size', 'no lidar')
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from mmpretrain.registry import DATASETS  # noqa: E402
+
+from s3pt_mm.common.errors import ConfigError, DataError, explain  # noqa: E402
+from s3pt_mm.common.files import write_json, write_text  # noqa: E402
+from s3pt_mm.common.workers import usable_cpus  # noqa: E402
+from s3pt_mm.data.datasets.image_folder import ImageFolderDataset  # noqa: E402
+from s3pt_mm.data.datasets.open_info import open_info  # noqa: E402
+from s3pt_mm.data.datasets.pretrain_dataset import PretrainDataset  # noqa: E402
+from s3pt_mm.data.file_checks import (  # noqa: E402
+    Look,
+    Problem,
+    check_item,
+    check_lidar,
+    compare,
+    problem,
+)
+
+KINDS = ('missing', 'torn', 'wrong size', 'no lidar')
 _CHUNK = 16  # images a task: small enough to lose little when killed
 
 _DATASET: PretrainDataset | None = None  # set before the workers fork, so that they share it
 _EXPECT_LIDAR = True
 
 
-def check_image(item: dict[str, Any]) -> list[dict[str, str]]:
-    """Problems of the image of an item.
-
-    The whole file is decoded; the size is compared with the info file's (``ori_size``) if it says.
-
-    Returns:
-        One ``dict(file, kind, problem)`` a problem.
-    """
-    path = item['img_path']
-    if not os.path.isfile(path):
-        return [_problem(path, 'missing', 'no such file')]
-    try:
-        image = EncodedImage(Path(path).read_bytes(), path)
-        image.decode()
-    except (DataError, OSError) as error:
-        return [_problem(path, 'torn', getattr(error, 'problem', str(error)))]
-    expected = item.get('ori_size')
-    if expected and tuple(expected) != image.size:
-        message = f'{image.size[0]} x {image.size[1]} pixels, the info file says {expected}'
-        return [_problem(path, 'wrong size', message)]
-    return []
-
-
-def check_lidar(item: dict[str, Any], *, expected: bool) -> list[dict[str, str]]:
-    """Problems of the LiDAR sweep of an item; a dataset without LiDAR has none."""
-    lidar = item.get('lidar_points')
-    if lidar is None:
-        return [_problem(item['img_path'], 'no lidar', 'no LiDAR sweep')] if expected else []
-    path = lidar['lidar_path']
-    if not os.path.isfile(path):
-        return [_problem(path, 'missing', 'no such file')]
-    try:
-        read_sweep(path, lidar['num_pts_feats'])
-    except DataError as error:
-        kind = 'wrong size' if 'multiple' in error.problem else 'torn'
-        return [_problem(path, kind, error.problem)]
-    return []
-
-
-def _problem(path: str, kind: str, problem: str) -> dict[str, str]:
-    return {'file': str(path), 'kind': kind, 'problem': problem}
-
-
 def _check_range(bounds: tuple[int, int]) -> dict[str, Any]:
     """Check the images [start, stop); a sweep that neighbours share is read once."""
     assert _DATASET is not None
-    problems: list[dict[str, str]] = []
-    sweeps: set[str] = set()
+    problems: list[Problem] = []
+    looks: list[Look] = []
+    sweeps: set[tuple[Any, Any]] = set()
     for index in range(*bounds):
         try:
             item = _DATASET.get_data_info(index)
         except DataError as error:  # calibration
-            problems.append(_problem(error.path, 'torn', error.problem))
+            problems.append(problem(error.path, 'torn', error.problem))
             continue
-        problems += check_image(item)
-        sweep = (item.get('lidar_points') or {}).get('lidar_path')
-        if sweep is None or sweep not in sweeps:
+        found, seen = check_item(item)
+        problems, looks = problems + found, looks + seen
+        lidar = item.get('lidar_points') or {}
+        sweep = (lidar.get('lidar_path'), lidar.get('span'))
+        if sweep[0] is None or sweep not in sweeps:
             problems += check_lidar(item, expected=_EXPECT_LIDAR)
             sweeps.add(sweep)
-    return {'start': bounds[0], 'stop': bounds[1], 'problems': problems}
+    return {'start': bounds[0], 'stop': bounds[1], 'problems': problems, 'looks': looks}
 
 
 def _read_progress(path: Path, header: dict[str, Any]) -> list[dict[str, Any]]:
@@ -137,8 +111,11 @@ def check_dataset(
         resume: go on after an interrupted run.
 
     Returns:
-        ``dict(images, problems=[dict(file, kind, problem)], counts={kind: number})``; every file
-        is named once a kind.
+        ``dict(images, problems=[dict(file, kind, problem)], counts={kind: number}, duplicates,
+        near_duplicates, masks, exclude)``; every file is named once a kind. ``duplicates`` are
+        groups of files with the same bytes, ``near_duplicates`` of pictures that look alike,
+        ``masks`` look like label masks and ``exclude`` are patterns that leave them out. These
+        are no problems: what to do about them depends on the data.
     """
     global _DATASET, _EXPECT_LIDAR
     from rich.progress import track
@@ -153,6 +130,7 @@ def check_dataset(
         'data_root': str(dataset.data_root),
         'images': total,
         'lidar': expect_lidar,
+        'version': 2,  # of a line's fields
     }
     records = _read_progress(progress, header) if resume else []
     done = {record['start'] for record in records}
@@ -169,7 +147,7 @@ def check_dataset(
                 file.flush()
     finally:
         _DATASET = None
-    return _write_report(out, progress, total, records)
+    return _write_report(out, progress, total, records, str(dataset.data_root or ''))
 
 
 def _run(ranges: list[tuple[int, int]], workers: int) -> Iterator[dict[str, Any]]:
@@ -192,20 +170,25 @@ def _raw(dataset: PretrainDataset, index: int) -> dict[str, Any]:
 
 
 def _write_report(
-    out: Path, progress: Path, total: int, records: list[dict[str, Any]]
+    out: Path, progress: Path, total: int, records: list[dict[str, Any]], root: str
 ) -> dict[str, Any]:
     unique: dict[tuple[str, str], dict[str, str]] = {}
     for record in sorted(records, key=lambda record: record['start']):
-        for problem in record['problems']:
-            unique.setdefault((problem['file'], problem['kind']), problem)
+        for found in record['problems']:
+            unique.setdefault((found['file'], found['kind']), found)
     problems = list(unique.values())
-    counts = {kind: sum(p['kind'] == kind for p in problems) for kind in KINDS[1:]}
-    report = {'images': total, 'counts': counts, 'problems': problems}
+    looks = [Look(*look) for record in records for look in record['looks']]
+    counts = {kind: sum(p['kind'] == kind for p in problems) for kind in KINDS}
+    report = {'images': total, 'counts': counts, 'problems': problems, **compare(root, looks)}
     if out.suffix == '.csv':
         table = io.StringIO(newline='')
         writer = csv.DictWriter(table, ['file', 'kind', 'problem'])
         writer.writeheader()
         writer.writerows(problems)
+        for key, kind in (('duplicates', 'duplicate'), ('near_duplicates', 'near duplicate')):
+            for first, *others in report[key]:
+                writer.writerows(problem(other, kind, f'of {first}') for other in others)
+        writer.writerows(problem(mask, 'mask', 'looks like a mask') for mask in report['masks'])
         write_text(out, table.getvalue())
     else:
         write_json(out, report)
@@ -217,48 +200,91 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Command line; exactly one source."""
     parser = argparse.ArgumentParser(description='check the files of a pre-training dataset')
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument('--info', help='info file of s3pt-data nuscenes')
+    source.add_argument('--info', help='info file of any layout')
     source.add_argument('--folder', help='folder of images')
-    source.add_argument('--config', help='its train_dataloader.dataset is checked')
-    parser.add_argument('--root', default='', help='folder of the data, with --info')
+    source.add_argument('--config', help='what its train_dataloader would read is checked')
+    parser.add_argument('--root', help='folder of the data, with --info; default: looked for')
     parser.add_argument('--image-sweeps', action='store_true', help='with --info')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE', help='with --config'
+    )
     parser.add_argument('--out', required=True, help='report, .json or .csv')
     parser.add_argument('--workers', type=int, default=None, help='default: one a core')
     parser.add_argument('--restart', action='store_true', help='forget an interrupted run')
     return parser.parse_args(argv)
 
 
+class Joined:
+    """Data sets one after another, whatever their kinds: items only."""
+
+    def __init__(self, parts: Sequence[Any]) -> None:
+        self.parts, self.ends = parts, np.cumsum([len(part) for part in parts])
+        self.ann_file = '; '.join(str(part.ann_file) for part in parts)
+        self.data_root = '; '.join(str(part.data_root) for part in parts)
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def get_data_info(self, index: int) -> dict[str, Any]:
+        """Item ``index`` of all."""
+        part = int(np.searchsorted(self.ends, index, side='right'))
+        return self.parts[part].get_data_info(index - (self.ends[part] - len(self.parts[part])))
+
+
+def open_config(args: argparse.Namespace) -> Any:
+    """What a config's training would read, without its pipeline and wrappers.
+
+    Raises:
+        ConfigError: The config is missing or has a key that nothing reads.
+        DataError: The data set cannot be opened.
+    """
+    from s3pt_mm.hosts.checks import datasets
+    from s3pt_mm.hosts.launch import load_config
+
+    run = dict(work_dir=None, launcher='none', local_rank=0)
+    cfg = load_config(argparse.Namespace(**run, config=args.config, cfg_options=args.cfg_options))
+    scope = cfg.get('default_scope', 'mmpretrain')
+    parts = [
+        DATASETS.build({**settings, 'pipeline': [], '_scope_': scope})
+        for settings in datasets(cfg.train_dataloader.dataset)
+    ]
+    return parts[0] if len(parts) == 1 else Joined(parts)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Check, print the counts, return the exit status."""
     args = parse_args(argv)
-    from mmengine.config import Config
-    from mmpretrain.registry import DATASETS
-
-    from s3pt_mm.data.datasets.image_folder import ImageFolderDataset
-    from s3pt_mm.data.datasets.nuscenes_images import NuScenesImages
-
     try:
         if args.info:
-            dataset = NuScenesImages(
-                ann_file=os.path.abspath(args.info),
-                data_root=args.root or os.path.dirname(os.path.abspath(args.info)),
-                image_sweeps=args.image_sweeps,
-            )
+            dataset = open_info(args.info, args.root, image_sweeps=args.image_sweeps)
         elif args.folder:
             dataset = ImageFolderDataset(data_root=args.folder)
         else:
-            settings = Config.fromfile(args.config).train_dataloader.dataset
-            dataset = DATASETS.build({**settings, 'pipeline': [], '_scope_': 'mmpretrain'})
+            dataset = open_config(args)
         report = check_dataset(dataset, args.out, workers=args.workers, resume=not args.restart)
-    except (DataError, OSError) as error:
+    except (DataError, ConfigError, OSError) as error:
         print(f'error: {explain(error)}', file=sys.stderr)
         return 2
     if hasattr(sys.stdout, 'reconfigure'):
         sys.stdout.reconfigure(errors='backslashreplace')  # names that are not UTF-8
-    for problem in report['problems'][:20]:
-        print(f'{problem["kind"]}: {problem["file"]}: {problem["problem"]}')
+    for found in report['problems'][:20]:
+        print(f'{found["kind"]}: {found["file"]}: {found["problem"]}')
     if len(report['problems']) > 20:
         print(f'... and {len(report["problems"]) - 20} more')
     counts = ', '.join(f'{number} {kind}' for kind, number in report['counts'].items())
     print(f'{report["images"]} images: {counts}. Report: {args.out}')
+    for key, what in (
+        ('duplicates', 'are there more than once (same bytes)'),
+        ('near_duplicates', 'look nearly like another'),
+    ):
+        groups = report[key]
+        if groups:
+            images = sum(map(len, groups))
+            print(f'{images} {what}, in {len(groups)} groups, e.g. {" and ".join(groups[0][:2])}')
+    if report['masks']:
+        share = len(report['masks']) / report['images']
+        print(
+            f'{len(report["masks"])} ({share:.1%}) look like label masks, e.g. '
+            f'{report["masks"][0]}; leave them out: exclude={report["exclude"]}'
+        )
     return 1 if report['problems'] else 0

@@ -19,6 +19,7 @@ compat.apply()
 from mmengine.config import Config, DictAction  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
+from s3pt_mm.common.errors import DataError  # noqa: E402
 from s3pt_mm.common.files import write_json  # noqa: E402
 from s3pt_mm.data.class_mappings import MAPPINGS, load_mapping  # noqa: E402
 from s3pt_mm.reports.tables import write_table  # noqa: E402
@@ -31,7 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--target', required=True, help='config whose test_dataloader is the target'
     )
-    parser.add_argument('--mapping', required=True, choices=sorted(MAPPINGS))
+    parser.add_argument(
+        '--mapping',
+        required=True,
+        help=f'{", ".join(sorted(MAPPINGS))}, or a file (docs/add_a_class_mapping.md)',
+    )
     parser.add_argument('--out-dir', required=True)
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE for the source config'
@@ -118,4 +123,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_arguments(parser)
-    run(parser.parse_args(argv))
+    args = parser.parse_args(argv)
+    try:
+        load_mapping(args.mapping)
+    except (DataError, ValueError) as error:
+        raise SystemExit(f'error: {error}') from None
+    run(args)

@@ -19,6 +19,7 @@ from rich.progress import track
 from s3pt_mm.common.errors import DataError, explain
 from s3pt_mm.common.files import inside
 from s3pt_mm.data.datasets.nuscenes_images import NuScenesImages
+from s3pt_mm.data.datasets.open_info import open_info
 from s3pt_mm.data.transforms.image import LoadImage
 from s3pt_mm.data.transforms.lidar import LoadLidar
 
@@ -63,12 +64,9 @@ def look_at(
     Returns:
         By camera, the number of returns in each drawn image; 0 where there is no LiDAR.
     """
-    by_camera: dict[str, list[int]] = defaultdict(list)
-    for index in range(len(dataset)):
-        by_camera[dataset.get_data_info(index)['cam']].append(index)
     chosen = [
         (camera, indices[at])
-        for camera, indices in by_camera.items()
+        for camera, indices in dataset.by_camera.items()
         for at in np.unique(np.linspace(0, len(indices) - 1, samples).round().astype(int))
     ]
     steps, counts = (LoadImage(), LoadLidar()), defaultdict(list)
@@ -90,18 +88,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Draw; 0, or 1 after one line about bad data."""
     parser = argparse.ArgumentParser(prog='s3pt-look-at-data', description=__doc__.splitlines()[0])
     parser.add_argument('info', type=Path, help='info file')
-    parser.add_argument('--root', type=Path, help='data_root; default: the folder of the info file')
+    parser.add_argument('--root', type=Path, help='data_root; default: looked for')
     parser.add_argument('--out-dir', type=Path, default=Path('work_dirs/look_at_data'))
     parser.add_argument('--cameras', nargs='+', help='default: all')
     parser.add_argument('--samples', type=int, default=4, help='images a camera (%(default)s)')
     parser.add_argument('--width', type=int, default=960, help='of a picture (%(default)s)')
     args = parser.parse_args(argv)
     try:
-        dataset = NuScenesImages(
-            ann_file=str(args.info.absolute()),
-            data_root=str(args.root or args.info.absolute().parent),
-            cameras=args.cameras,
-        )
+        dataset = open_info(args.info, args.root, cameras=args.cameras)
         counts = look_at(dataset, args.out_dir, samples=args.samples, width=args.width)
     except (DataError, OSError) as error:
         print(f'error: {explain(error)}', file=sys.stderr)

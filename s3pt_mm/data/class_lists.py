@@ -45,26 +45,36 @@ def load_class_list(path: str | os.PathLike[str]) -> ClassSet:
 
     The file is a list of class names (the value in the masks is the place in the list), or a
     mapping with ``classes`` (names, or mappings with ``name``, ``ids`` and ``colour``), ``ignore``
-    (values that count nowhere, default 255) and ``name`` (default: the file's).
+    (values, or colours of colour masks, that count nowhere, default 255) and ``name`` (default:
+    the file's).
 
     Raises:
         DataError: The file is missing, no YAML or JSON, or says something impossible.
     """
     path = Path(path).expanduser()
-    try:
-        text = path.read_text(encoding='utf-8')
-        content = json.loads(text) if path.suffix == '.json' else yaml.safe_load(text)
-    except OSError as error:
-        raise DataError(path, f'cannot be read ({error.strerror})', _REMEDY) from None
-    except (yaml.YAMLError, ValueError) as error:
-        reason = ' '.join(str(error).split())
-        raise DataError(path, f'is no class list ({reason})', _REMEDY) from None
+    content = read_settings(path, 'class list', _REMEDY)
     if isinstance(content, list):
         content = dict(classes=content)
     try:
         return _class_set(content, default_name=path.stem)
     except ValueError as error:
         raise DataError(path, str(error), _REMEDY) from None
+
+
+def read_settings(path: Path, kind: str, remedy: str) -> Any:
+    """Content of a YAML or JSON file, plain data.
+
+    Raises:
+        DataError: The file cannot be read or is neither.
+    """
+    try:
+        text = path.read_text(encoding='utf-8')
+        return json.loads(text) if path.suffix == '.json' else yaml.safe_load(text)
+    except OSError as error:
+        raise DataError(path, f'cannot be read ({error.strerror})', remedy) from None
+    except (yaml.YAMLError, ValueError) as error:
+        reason = ' '.join(str(error).split())
+        raise DataError(path, f'is no {kind} ({reason})', remedy) from None
 
 
 def _class_set(content: Any, *, default_name: str) -> ClassSet:
@@ -76,7 +86,9 @@ def _class_set(content: Any, *, default_name: str) -> ClassSet:
         raise ValueError(f"'classes' must list 1 to {IGNORE - 1} classes")
     classes: list[str] = []
     palette: list[tuple[int, int, int]] = []
-    labels = {_byte(value, "'ignore'"): IGNORE for value in _list(content.get('ignore', IGNORE))}
+    ignored = _list(content.get('ignore', IGNORE))
+    colours = tuple(_rgb(value, "'ignore'") for value in ignored if isinstance(value, list))
+    labels = {_byte(v, "'ignore'"): IGNORE for v in ignored if not isinstance(v, list)}
     for index, entry in enumerate(entries):
         entry = entry if isinstance(entry, Mapping) else dict(name=entry)
         _only(entry, ('name', 'ids', 'colour'), f'class {index}')
@@ -88,14 +100,10 @@ def _class_set(content: Any, *, default_name: str) -> ClassSet:
             if other != index:
                 owner = 'ignore' if other == IGNORE else classes[other]
                 raise ValueError(f'the value {raw} belongs to {owner} and to {name}')
-        colour = entry.get('colour', _colour(index))
-        if not isinstance(colour, list | tuple) or len(colour) != 3:
-            raise ValueError(f'colour {colour!r} of {name} is not [red, green, blue]')
         classes.append(name)
-        palette.append(tuple(_byte(value, f'colour of {name}') for value in colour))
-    return ClassSet(
-        str(content.get('name', default_name)), tuple(classes), tuple(palette), labels
-    )
+        palette.append(_rgb(entry.get('colour', _colour(index)), name))
+    name = str(content.get('name', default_name))
+    return ClassSet(name, tuple(classes), tuple(palette), labels, colours)
 
 
 def _only(mapping: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
@@ -106,6 +114,13 @@ def _only(mapping: Mapping[str, Any], known: tuple[str, ...], where: str) -> Non
 
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
+
+
+def _rgb(value: Any, where: str) -> tuple[int, int, int]:
+    if not isinstance(value, list | tuple) or len(value) != 3:
+        raise ValueError(f'colour {value!r} of {where} is not [red, green, blue]')
+    red, green, blue = (_byte(part, f'colour of {where}') for part in value)
+    return red, green, blue
 
 
 def _byte(value: Any, where: str) -> int:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from s3pt_mm.common.errors import DataError
+from s3pt_mm.data.class_lists import SUFFIXES, read_settings
 from s3pt_mm.data.class_lists import class_set as find_class_set
 from s3pt_mm.data.class_sets import CITYSCAPES_19, NUIMAGES_13, ClassSet
+
+_REMEDY = 'docs/add_a_class_mapping.md shows the format'
 
 
 @dataclass(frozen=True)
@@ -110,11 +116,48 @@ MAPPINGS: dict[str, ClassMapping] = {
 
 
 def load_mapping(name: str) -> ClassMapping:
-    """The mapping of a pair of data sets.
+    """The mapping of a pair of data sets: a name, or a YAML or JSON file of one's own.
+
+    The file has ``source`` and ``target`` (class lists, relative to it, or names of class sets) and
+    ``shared``: each shared class's ``[source classes, target classes]``. Without ``shared`` and
+    ``target`` all classes of the source are shared with a target of the same list.
 
     Raises:
         ValueError: There is none of that name; the message lists those there are.
+        DataError: The file is missing or says something impossible.
     """
-    if name not in MAPPINGS:
-        raise ValueError(f'No class mapping {name!r}; there are {sorted(MAPPINGS)}.')
-    return MAPPINGS[name]
+    if name in MAPPINGS:
+        return MAPPINGS[name]
+    path = Path(name).expanduser()
+    if path.suffix.lower() not in SUFFIXES:
+        raise ValueError(
+            f'No class mapping {name!r}; there are {sorted(MAPPINGS)}, or name a file '
+            f'({", ".join(SUFFIXES)}).'
+        )
+    content = read_settings(path, 'class mapping', _REMEDY)
+    try:
+        return _mapping(content, path.parent)
+    except (ValueError, TypeError) as error:
+        raise DataError(path, str(error).rstrip('.'), _REMEDY) from None
+
+
+def _mapping(content: Any, folder: Path) -> ClassMapping:
+    known = {'source', 'target', 'shared'}
+    if not isinstance(content, dict) or 'source' not in content or not content.keys() <= known:
+        raise ValueError(f'a mapping has source, target and shared, this one {content!r:.80}')
+
+    def classes(named: str) -> ClassSet:
+        return find_class_set(folder / named if (folder / named).is_file() else named)
+
+    source = classes(content['source'])
+    target = classes(content.get('target', content['source']))
+    shared = content.get('shared', {name: [name, name] for name in source.classes})
+    if not isinstance(shared, dict):
+        raise ValueError("'shared' is no mapping from names to [source, target]")
+    sides: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
+    for name, members in shared.items():
+        if not isinstance(members, list) or len(members) != 2:
+            raise ValueError(f'{name} is {members!r}, not [source classes, target classes]')
+        mine, theirs = (tuple(m if isinstance(m, list) else [m]) for m in members)
+        sides[str(name)] = (mine, theirs)
+    return ClassMapping(source, target, sides)

@@ -52,12 +52,14 @@ class ClassSet:
         palette: RGB colour of each class.
         raw_to_label: Training label of each value a mask file may hold. A value that is absent
             here is out of range, an error; one that maps to :data:`IGNORE` is ignored.
+        ignored_colours: RGB colours that masks which hold colours have where nothing counts.
     """
 
     name: str
     classes: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
     raw_to_label: Mapping[int, int]
+    ignored_colours: tuple[tuple[int, int, int], ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.classes) != len(self.palette):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from pathlib import Path
@@ -12,9 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from s3pt_mm.common.errors import DataError
-from s3pt_mm.data.class_sets import ClassSet
+from s3pt_mm.data.class_sets import IGNORE, ClassSet
 from s3pt_mm.data.image_files import SUFFIXES, find_images
 
+
+
+_UNKNOWN = 254  # no class list is so long
 
 
 class LabelError(ValueError):
@@ -25,7 +29,7 @@ def apply_class_set(raw: NDArray, class_set: ClassSet, *, path: str | Path) -> N
     """Turn the values of a mask file into training labels.
 
     Args:
-        raw: (H, W) integers, as stored.
+        raw: (H, W) integers, as stored, or (H, W, 3) colours; a fourth channel does not count.
         class_set: What they mean.
         path: File name, for the message.
 
@@ -33,11 +37,14 @@ def apply_class_set(raw: NDArray, class_set: ClassSet, *, path: str | Path) -> N
         (H, W) labels, 255 where ignored.
 
     Raises:
-        LabelError: A value that the class set does not know.
+        LabelError: A value or colour that the class set does not know.
     """
+    if raw.ndim == 3 and raw.shape[2] in (3, 4) and raw.dtype == np.uint8:
+        return _labels_of_colours(raw[..., :3], class_set, path)
     if raw.ndim != 2:
         raise LabelError(
-            f'Mask {path} has shape {raw.shape}; a mask has one channel (H, W) of class ids.'
+            f'Mask {path} has shape {raw.shape} of {raw.dtype}; a mask has one channel (H, W) of '
+            'class ids, or three of colours.'
         )
     table = class_set.lookup_table()
     fits = raw.dtype == np.uint8 or (0 <= raw.min() and raw.max() <= 255)
@@ -54,13 +61,50 @@ def apply_class_set(raw: NDArray, class_set: ClassSet, *, path: str | Path) -> N
     return cv2.LUT(bytes_, table.astype(np.uint8))
 
 
+def _labels_of_colours(
+    raw: NDArray[np.uint8], class_set: ClassSet, path: str | Path
+) -> NDArray[np.uint8]:
+    table = _colour_table(class_set.palette, class_set.ignored_colours)
+    codes = raw.astype(np.uint32)
+    codes = codes[..., 0] << 16 | codes[..., 1] << 8 | codes[..., 2]
+    labels = table[codes]
+    unknown = np.unique(codes[labels == _UNKNOWN])
+    if unknown.size:
+        code = int(unknown[0])
+        colours = ', '.join(
+            f'{name} {list(colour)}'
+            for name, colour in zip(class_set.classes, class_set.palette, strict=True)
+        )
+        raise LabelError(
+            f'Mask {path} holds the colour {[code >> 16, code >> 8 & 255, code & 255]} (and '
+            f'{unknown.size - 1} others) that no class of {class_set.name} has: {colours}; '
+            f"ignored {[list(c) for c in class_set.ignored_colours]}. Add it to 'ignore' or to a "
+            "class's colour (docs/own_labels.md)."
+        )
+    return labels
+
+
+@functools.lru_cache(maxsize=4)
+def _colour_table(
+    palette: tuple[tuple[int, int, int], ...], ignored: tuple[tuple[int, int, int], ...]
+) -> NDArray[np.uint8]:
+    """Label of each of 2 ** 24 colours."""
+    if len({*palette, *ignored}) < len(palette) + len(ignored):
+        raise LabelError('Two classes, or a class and an ignored colour, share a colour.')
+    table = np.full(2**24, _UNKNOWN, np.uint8)
+    for label, colours in [*enumerate([c] for c in palette), (IGNORE, ignored)]:
+        for red, green, blue in colours:
+            table[red << 16 | green << 8 | blue] = label
+    return table
+
+
 def read_label_map(
     path: str | Path, class_set: ClassSet, *, image_size: tuple[int, int], img_path: str | Path
 ) -> NDArray[np.uint8]:
     """Read one mask file and check it.
 
     Args:
-        path: The mask, an 8-bit PNG (palette or grey).
+        path: The mask, an 8-bit PNG: ids (palette or grey), or colours.
         class_set: What its values mean.
         image_size: (height, width) of the image the mask belongs to, in pixels.
         img_path: That image's file, for the messages.

@@ -21,7 +21,7 @@ import numpy as np
 from s3pt_mm.common.errors import DataError
 from s3pt_mm.common.files import inside, write_bytes, write_json
 from s3pt_mm.data.datasets.info_file import load_info_file, write_info_file
-from s3pt_mm.data.datasets.nuscenes_images import DATA_PREFIX
+from s3pt_mm.data.datasets.nuscenes_images import prefixes_of
 from s3pt_mm.data.image_files import find_images
 from s3pt_mm.data.transforms.image import EncodedImage
 
@@ -33,7 +33,7 @@ _IN_PIXELS = ('cam2img', 'lidar2img')
 def prepare_image(
     pair: tuple[str, str], *, reduction: int, quality: int, upright: bool = False
 ) -> bool:
-    """Write one image 1 / ``reduction`` as large as a JPEG; False where it is there already.
+    """Write one image as :func:`encoded_image` makes it; False where it is there already.
 
     A file has its name only once it is whole, so one that exists is not read.
 
@@ -49,13 +49,26 @@ def prepare_image(
     source, target = pair
     if os.path.exists(target):
         return False
+    data = encoded_image(source, reduction=reduction, quality=quality, upright=upright)
+    write_bytes(target, data, tidy=False)
+    return True
+
+
+def encoded_image(source: str, *, reduction: int, quality: int, upright: bool) -> bytes:
+    """A JPEG of an image 1 / ``reduction`` as large; with 1 the file's own bytes, once they decode.
+
+    Raises:
+        DataError: If the source is missing or torn.
+    """
     try:
         data = Path(source).read_bytes()
     except OSError as error:
         raise DataError(source, f'cannot read it ({error.strerror})', 'Check --root') from error
     image = EncodedImage(data, source, upright=upright)
     pixels = image.decode(reduction if image.is_jpeg else 1)
-    if not image.is_jpeg and reduction > 1:
+    if reduction == 1:
+        return data
+    if not image.is_jpeg:
         height, width = (-(-side // reduction) for side in pixels.shape[:2])
         pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
     # Colour at full resolution: what a camera's JPEG has of it is just what half its size can hold.
@@ -64,8 +77,7 @@ def prepare_image(
     written, encoded = cv2.imencode('.jpg', pixels[..., ::-1], options)
     if not written:
         raise DataError(source, 'OpenCV cannot encode it as JPEG', 'Leave it out')
-    write_bytes(target, encoded.tobytes(), tidy=False)
-    return True
+    return encoded.tobytes()
 
 
 def prepare_all(
@@ -96,7 +108,7 @@ def prepare_all(
         DataError: For a bad image, or where ``out`` was begun with other settings.
     """
     settings = dict(reduction=reduction, quality=quality)
-    _same_settings(out, settings)
+    same_settings(out, settings)
     one = partial(prepare_image, **settings, upright=upright)
     if not workers:
         return sum(track(map(one, pairs)))
@@ -108,7 +120,8 @@ def prepare_all(
             raise
 
 
-def _same_settings(out: Path, settings: dict[str, int]) -> None:
+def same_settings(out: Path, settings: dict[str, Any]) -> None:
+    """Remember in ``out`` how it is made, or see that it was begun in the same way."""
     file = out / SETTINGS
     if not file.exists():
         write_json(file, settings)
@@ -116,14 +129,16 @@ def _same_settings(out: Path, settings: dict[str, int]) -> None:
         raise DataError(file, f'begun with {before}, now {settings}', 'Use another --out')
 
 
-def folder_pairs(folder: Path, out: Path) -> list[tuple[str, str]]:
+def folder_pairs(folder: Path, out: Path, reduction: int) -> list[tuple[str, str]]:
     """Every image below a folder, and where it goes."""
     paths = map(Path, find_images(folder).paths)
-    return [(str(folder / path), str(_as_jpeg(out / path))) for path in paths]
+    return [(str(folder / path), str(_renamed(out / path, reduction))) for path in paths]
 
 
-def _as_jpeg(path: Path) -> Path:
-    return path if path.suffix.lower() in ('.jpg', '.jpeg') else path.with_name(path.name + '.jpg')
+def _renamed(path: Path, reduction: int) -> Path:
+    if reduction == 1 or path.suffix.lower() in ('.jpg', '.jpeg'):
+        return path
+    return path.with_name(path.name + '.jpg')
 
 
 class PreparedInfos:
@@ -134,19 +149,27 @@ class PreparedInfos:
         root: Folder of the data.
         out: Folder of the new data; its layout is the old one's.
         reduction: 1, 2, 4 or 8.
+
+    Attributes:
+        pairs: Sources and targets of images.
+        images: Each image's part of the new file, and its place below ``out``.
+        sweeps: Each sweep's part of the new file, and its place below ``root``.
     """
 
     def __init__(self, source: Path, root: Path, out: Path, reduction: int) -> None:
         infos = load_info_file(source)
         self.source, self.root, self.out, self.reduction = source, root, out, reduction
+        self._prefixes = prefixes_of(infos['metainfo'])
         self.pairs: list[tuple[str, str]] = []
-        self._lidar: set[Path] = set()
+        self.images: list[tuple[dict[str, Any], str]] = []
+        self.sweeps: list[tuple[dict[str, Any], Path]] = []
         self.metainfo = {**infos['metainfo'], 'prepared_reduction': reduction}
         self.data_list = [self._sample(info) for info in infos['data_list']]
 
     def write(self, name: str) -> Path:
-        """Link the LiDAR folders and write the info file ``name`` into ``out``."""
-        for folder in sorted(self._lidar):
+        """Link the folders of LiDAR and depth maps; write the info file ``name`` into ``out``."""
+        maps = {Path(image['depth_map']) for image, _ in self.images if image.get('depth_map')}
+        for folder in sorted({place.parent for place in maps.union(p for _, p in self.sweeps)}):
             link = self.out / folder
             if not link.exists():
                 link.parent.mkdir(parents=True, exist_ok=True)
@@ -162,13 +185,16 @@ class PreparedInfos:
         return info
 
     def _entry(self, entry: dict[str, Any], *, key_frame: bool) -> None:
-        lidar = (entry.get('lidar_points') or {}).get('lidar_path')
-        if lidar:
-            self._lidar.add(self._place(lidar, 'pts' if key_frame else None).parent)
+        lidar = entry.get('lidar_points') or {}
+        if lidar.get('lidar_path'):
+            place = self._place(lidar['lidar_path'], 'pts' if key_frame else None)
+            self.sweeps.append((lidar, place))
         for camera, image in entry['images'].items():
             place = self._place(image['img_path'], camera if key_frame else None)
-            self.pairs.append((str(self.root / place), str(_as_jpeg(self.out / place))))
-            image['img_path'] = str(_as_jpeg(Path(image['img_path'])))
+            target = _renamed(place, self.reduction)
+            self.pairs.append((str(self.root / place), str(self.out / target)))
+            self.images.append((image, str(target)))
+            image['img_path'] = str(_renamed(Path(image['img_path']), self.reduction))
             for side in ('width', 'height'):
                 if image.get(side):
                     image[side] = -(-image[side] // self.reduction)
@@ -181,6 +207,5 @@ class PreparedInfos:
     def _place(self, path: str, prefix: str | None) -> Path:
         """A file relative to the root: with the dataset's default prefix, or as it is written."""
         bare = inside(Path(), path, self.source)
-        if prefix in DATA_PREFIX and (self.root / DATA_PREFIX[prefix] / bare).exists():
-            return Path(DATA_PREFIX[prefix]) / bare
-        return bare
+        prefixed = Path(self._prefixes.get(prefix or '', '')) / bare
+        return prefixed if (self.root / prefixed).exists() else bare

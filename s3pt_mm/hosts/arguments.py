@@ -48,7 +48,12 @@ _LISTS = {'pipeline': TRANSFORMS, 'transforms': TRANSFORMS, 'vis_backends': VISB
 
 
 def accepted_arguments(cls: type) -> set[str] | None:
-    """Names that a class takes, through ``**kwargs`` up to its bases; None if any name will do."""
+    """Names that a class takes, through ``**kwargs`` up to its bases; None if any name will do.
+
+    A class says so with ``takes_any_argument``: its ``**kwargs`` go elsewhere than to a base.
+    """
+    if getattr(cls, 'takes_any_argument', False):
+        return None
     names: set[str] = set()
     for base in cls.__mro__:
         if '__init__' not in vars(base) or base is object:

@@ -76,7 +76,8 @@ class FolderSegDataset(BaseSegDataset):
     Use ``LoadSegmentationLabels`` in the pipeline.
 
     Args:
-        class_set: Class list's file, or a shipped class set's name.
+        class_set: Class list's file, relative to ``data_root`` or the working directory, or a
+            shipped class set's name.
         data_prefix: ``img_path`` and ``seg_map_path``: folders of images and of masks with the same
             names, relative to ``data_root``.
         seg_map_suffix: End of a mask's name, after its image's.
@@ -89,11 +90,14 @@ class FolderSegDataset(BaseSegDataset):
         class_set: str,
         data_prefix: dict[str, str],
         seg_map_suffix: str = '.png',
+        data_root: str = '',
         **kwargs: Any,
     ) -> None:
-        self.class_set = class_set
+        beside = osp.join(data_root, class_set)
+        self.class_set = beside if osp.isfile(beside) else class_set
         super().__init__(
-            metainfo=_metainfo(class_set),
+            metainfo=_metainfo(self.class_set),
+            data_root=data_root,
             data_prefix=data_prefix,
             seg_map_suffix=seg_map_suffix,
             **kwargs,

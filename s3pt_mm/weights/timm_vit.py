@@ -29,7 +29,9 @@ class TimmViT(BaseModule):
         img_size: Pixels of the images that the position embedding is made for, one number or
             (height, width); images of other sizes are taken, too. Default: timm's.
         out_type: 'raw': tokens (n, extra + N, d) after the final norm, class token first, then
-            registers, then patches; 'featmap': patches alone, (n, d, h, w).
+            registers, then patches, of images whose sides are multiples of the patch; 'featmap':
+            patches alone, (n, d, h, w), of any image: zeros to its right and below fill the last
+            patches, as mmpretrain's ViT does.
         drop_path_rate: Of timm's model.
         init_cfg: ``dict(type='Pretrained', checkpoint=..., prefix=...)`` of weights in these names;
             ``--init`` brings public ones into them.
@@ -43,6 +45,8 @@ class TimmViT(BaseModule):
         embed_dims: d.
         num_extra_tokens: Class token and registers.
     """
+
+    takes_any_argument = True  # timm's, which configs are not compared with
 
     def __init__(
         self,
@@ -63,14 +67,11 @@ class TimmViT(BaseModule):
         super().__init__(init_cfg=init_cfg)
         if img_size is not None:
             kwargs['img_size'] = img_size
-        model = timm.create_model(
-            name,
-            pretrained=False,
-            num_classes=0,
-            dynamic_img_size=True,
-            drop_path_rate=drop_path_rate,
-            **kwargs,
-        )
+        fixed = dict(pretrained=False, num_classes=0, dynamic_img_size=True, dynamic_img_pad=True)
+        try:
+            model = timm.create_model(name, **fixed, drop_path_rate=drop_path_rate, **kwargs)
+        except (TypeError, RuntimeError) as error:  # an argument or a name that timm does not have
+            raise ValueError(f'TimmViT, {name}: {error}') from error
         if not (hasattr(model, 'blocks') and hasattr(model, 'num_prefix_tokens')):
             raise ValueError(f'{name} of timm is a {type(model).__name__}, not a ViT')
         for unused in ('fc_norm', 'head_drop', 'head', 'attn_pool'):
@@ -97,13 +98,21 @@ class TimmViT(BaseModule):
         self._is_init = True
 
     def forward(self, images: Tensor) -> tuple[Tensor]:
-        """(n, 3, h, w), sides multiples of the patch -> one output; see ``out_type``."""
+        """(n, 3, h, w) -> one output; see ``out_type``.
+
+        Raises:
+            ValueError: 'raw' tokens of an image whose sides are no multiples of the patch.
+        """
+        sides = list(zip(images.shape[2:], self.patch_size, strict=True))
+        if self.out_type == 'raw' and any(side % patch for side, patch in sides):
+            raise ValueError(
+                f'images of {tuple(images.shape[2:])} pixels are no multiple of the patch, '
+                f'{self.patch_size}: choose another size of views'
+            )
         tokens = self.model.forward_features(images)
         if self.out_type == 'raw':
             return (tokens,)
-        height, width = (
-            side // patch for side, patch in zip(images.shape[2:], self.patch_size, strict=True)
-        )
+        height, width = (-(-side // patch) for side, patch in sides)
         patches = tokens[:, self.num_extra_tokens :]
         return (patches.transpose(1, 2).unflatten(2, (height, width)).contiguous(),)
 

@@ -149,3 +149,115 @@ def test_segmenter_reads_the_same_folders(street: Path) -> None:
     with pytest.raises(LabelError, match='two.png of image .*two.jpg is missing'):
         dataset[1]
     assert same_classes(settings['class_set']).classes == ('sky', 'road', 'car')
+
+
+# ---- colour masks -------------------------------------------------------------------------------
+
+COLOURS = """
+classes:
+  - {name: sky, colour: [128, 128, 128]}
+  - {name: road, colour: [128, 64, 128]}
+ignore: [255, [0, 0, 0]]
+"""
+
+
+@pytest.fixture
+def colours(tmp_path: Path) -> Path:
+    """One image, its mask in colours, and the class list."""
+    mask = np.array([[[128, 128, 128], [128, 64, 128], [0, 0, 0]]], np.uint8).repeat(8, 0)
+    for folder, pixels in (('images', np.full((8, 3, 3), 90, np.uint8)), ('masks', mask)):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(pixels).save(tmp_path / folder / 'one.png')
+    (tmp_path / 'colours.yaml').write_text(COLOURS)
+    return tmp_path
+
+
+def read_colours(root: Path) -> np.ndarray:
+    data = LabelledImages.from_folders(
+        root / 'images', root / 'masks', class_set=root / 'colours.yaml', image_size=(16, 16)
+    )
+    return data[0].label_map
+
+
+@pytest.mark.parametrize('mode', ['RGB', 'RGBA'])
+def test_colour_masks_are_read_by_the_classes_colours(colours: Path, mode: str) -> None:
+    path = colours / 'masks/one.png'
+    Image.open(path).convert(mode).save(path)
+    assert read_colours(colours).tolist() == [[0, 1, 255]] * 8
+
+
+def test_an_unknown_colour_names_mask_colour_and_classes(colours: Path) -> None:
+    pixels = np.asarray(Image.open(colours / 'masks/one.png')).copy()
+    pixels[2, 1] = 1, 2, 3
+    Image.fromarray(pixels).save(colours / 'masks/one.png')
+    with pytest.raises(LabelError, match=r'one\.png holds the colour \[1, 2, 3\].*road \[128, 64'):
+        read_colours(colours)
+    (colours / 'colours.yaml').write_text(COLOURS.replace('[0, 0, 0]', '[128, 64, 128]'))
+    with pytest.raises(LabelError, match='share a colour'):
+        read_colours(colours)
+
+
+def test_a_mask_of_another_size_names_both(street: Path) -> None:
+    path = street / 'masks/a/one.png'
+    Image.open(path).resize((16, 8)).save(path)
+    data = LabelledImages.from_folders(
+        street / 'images', street / 'masks', class_set=street / 'street.yaml', image_size=(16, 16)
+    )
+    with pytest.raises(
+        LabelError, match=r'one\.png is 16 x 8 pixels, its image .*one\.jpg 32 x 16'
+    ):
+        data[0]
+    command = [f'{street}/images={street}/masks', '--image-size', '16', '32', '--device', 'cpu']
+    with pytest.raises(SystemExit, match=r'error: Mask .*16 x 8'):
+        dense_knn.main(
+            ['random', '--arch', 'vitt', '--class-set', str(street / 'street.yaml')]
+            + ['--train', command[0], '--val', *command]
+        )
+
+
+# ---- the probe of pre-training ------------------------------------------------------------------
+
+
+def test_hook_and_linear_probe_take_own_classes(street: Path, tmp_path: Path) -> None:
+    from types import SimpleNamespace
+
+    from mmengine.logging import MMLogger
+    from torch import nn
+
+    from s3pt_mm.probes.evaluation import evaluate_with_controls, linear_head
+    from s3pt_mm.probes.knn_hook import KnnProbeHook
+    from s3pt_mm.weights.frozen import FrozenVisionTransformer
+
+    arch = dict(embed_dims=16, num_layers=1, num_heads=2, feedforward_channels=16)
+    backbone = FrozenVisionTransformer(arch=arch, img_size=32, patch_size=16, out_type='featmap')
+    split = dict(
+        images=str(street / 'images'),
+        masks=str(street / 'masks'),
+        class_set=str(street / 'street.yaml'),
+        image_size=(32, 32),
+    )
+    hook = KnnProbeHook(train=split, val=split, crops=1, k=1)
+    raw = FrozenVisionTransformer(arch=arch, img_size=32, patch_size=16, out_type='raw')
+    model = nn.Module()
+    model.teacher = nn.ModuleDict(dict(backbone=raw))
+    scalars: dict[str, float] = {}
+    runner = SimpleNamespace(
+        model=model,
+        iter=0,
+        work_dir=str(tmp_path),
+        logger=MMLogger.get_instance('own'),
+        visualizer=SimpleNamespace(
+            add_scalar=lambda name, value, step: scalars.update({name: value})
+        ),
+    )
+    hook.before_train(runner)
+    (probed,) = json.loads((tmp_path / 'knn_probe.json').read_text())
+    assert list(probed['IoU']) == ['sky', 'road', 'car'] and probed['IoU']['car'] is None
+    assert scalars['knn/mIoU'] == probed['mIoU']
+    images = LabelledImages.build(**split)
+    linear = evaluate_with_controls(
+        backbone, images, images, dict(linear=linear_head()), crops=1, memory_size=None, seed=0,
+        batch_size=2,
+    )['linear']  # fmt: skip
+    assert list(linear['IoU']) == ['sky', 'road', 'car']
+    assert set(linear['controls']) >= {'place', 'colour + place'}

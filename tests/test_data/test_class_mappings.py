@@ -2,6 +2,7 @@
 
 import pytest
 
+from s3pt_mm.common.errors import DataError
 from s3pt_mm.data.class_mappings import MAPPINGS, ClassMapping, load_mapping
 from s3pt_mm.data.class_sets import CITYSCAPES_19, NUIMAGES_13
 
@@ -71,3 +72,43 @@ def test_a_wrong_mapping_is_refused(shared, message):
 def test_an_unknown_pair_lists_those_there_are():
     with pytest.raises(ValueError, match='moon.*cityscapes_to_acdc'):
         load_mapping('cityscapes_to_moon')
+
+
+MINE = """
+source: mine.yaml
+target: cityscapes19
+shared:
+  road: [road, road]
+  vehicle: [car, [car, truck]]
+"""
+
+
+def test_a_file_maps_own_classes(tmp_path):
+    (tmp_path / 'mine.yaml').write_text('[sky, road, car]')
+    (tmp_path / 'mapping.yaml').write_text(MINE)
+    mapping = load_mapping(str(tmp_path / 'mapping.yaml'))
+    assert mapping.classes == ('road', 'vehicle')
+    assert mapping.lookup_table('source', missing=9)[:4].tolist() == [9, 0, 1, 9]
+    cityscapes = mapping.lookup_table('target', missing=9)
+    assert (cityscapes[0], cityscapes[13], cityscapes[14], cityscapes[1]) == (0, 1, 1, 9)
+    (tmp_path / 'same.yaml').write_text('source: mine.yaml')
+    assert load_mapping(str(tmp_path / 'same.yaml')).classes == ('sky', 'road', 'car')
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('[1, 2]', 'a mapping has source'),
+        ('source: absent.yaml', 'absent.yaml: cannot be read'),
+        ('source: cityscape', "no class set 'cityscape'.*cityscapes19"),
+        ('{source: cityscapes19, shared: {a: road}}', "a is 'road', not"),
+        ('{source: cityscapes19, shared: {a: [lorry, road]}}', 'lorry'),
+        ('{source: cityscapes19, shared: [a]}', "'shared' is no mapping"),
+        ('{source: cityscapes19, taget: x}', 'a mapping has source'),
+        ('source: [', 'no class mapping'),
+    ],
+)
+def test_a_bad_mapping_file_is_named(tmp_path, text, message):
+    (tmp_path / 'mapping.yaml').write_text(text)
+    with pytest.raises(DataError, match=message):
+        load_mapping(str(tmp_path / 'mapping.yaml'))

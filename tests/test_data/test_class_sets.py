@@ -99,7 +99,7 @@ def test_scores_equal_mmseg():
     [
         (np.full((4, 6), 77, np.uint8), r'bad.png.*77.*out of range'),
         (np.zeros((5, 6), np.uint8), r'bad.png is 6 x 5 pixels, its image photo.jpg 6 x 4'),
-        (np.zeros((4, 6, 3), np.uint8), r'bad.png has shape'),
+        (np.zeros((4, 6, 3), np.uint8), r'bad.png holds the colour \[0, 0, 0\]'),
         (None, r'bad.png of image photo.jpg is missing'),
     ],
 )

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from s3pt_mm.cli.prepare_images import main
-from s3pt_mm.data.datasets.info_file import load_info_file
+from s3pt_mm.data.datasets.info_file import load_info_file, write_info_file
 from s3pt_mm.data.datasets.nuscenes_images import NuScenesImages
+from tests.nuscenes_tables import write_jpeg
 
 
 @pytest.fixture
@@ -83,3 +84,20 @@ def test_info_file_goes_along(nuscenes_root: Path, info_dir: Path, tmp_path: Pat
             assert image.size == tuple(item['ori_size'])
             assert image.size == tuple(-(-side // 2) for side in before['ori_size'])
         assert Path(item['lidar_points']['lidar_path']).is_file()
+
+
+def test_kittis_folders_and_depth_maps_go_along(tmp_path: Path) -> None:
+    """Bare names lie where the data set's name says, not in nuScenes' folders."""
+    root, out = tmp_path / 'kitti', tmp_path / 'half'
+    write_jpeg(root / 'training/image_2/000000.jpg', 0, 320, 180)
+    (root / 'depth').mkdir()
+    cv2.imwrite(str(root / 'depth/0.png'), np.full((180, 320), 2560, np.uint16))
+    image = dict(img_path='000000.jpg', width=320, height=180, depth_map='depth/0.png')
+    samples = [dict(images=dict(CAM2=image))]
+    write_info_file(root / 'infos.parquet', dict(dataset='kitti'), samples)
+    assert main([str(root / 'infos.parquet'), '--out', str(out), '--workers', '0']) == 0
+    item = NuScenesImages(data_root=str(out), ann_file='infos.parquet').get_data_info(0)
+    assert item['img_path'] == str(out / 'training/image_2/000000.jpg')
+    assert item['ori_size'] == (160, 90) and Path(item['depth_map']).is_file()
+    with Image.open(item['img_path']) as stored:
+        assert stored.size == (160, 90)

@@ -258,7 +258,7 @@ def damage(root, what):
 
 
 FAULTS = [
-    ('no image', 'CAM_FRONT-0.jpg: cannot read the image .*check_data'),
+    ('no image', 'CAM_FRONT-0.jpg: cannot read the image .*s3pt-check'),
     ('empty image', 'CAM_FRONT-0.jpg: the file is empty'),
     ('torn image', r'CAM_FRONT-0.jpg: the JPEG is torn or damaged'),
     ('zeroed image', 'CAM_FRONT-0.jpg: the JPEG is torn'),

@@ -69,6 +69,36 @@ def test_bfloat16_features_are_near() -> None:
     torch.testing.assert_close(near, exact, atol=0.1, rtol=0.05)
 
 
+TIMM = dict(name='vit_small_patch14_reg4_dinov2', embed_dim=16, depth=2, num_heads=2)
+
+
+@pytest.mark.parametrize('size', [(28, 56), (42, 42)])
+def test_a_timm_backbone_takes_a_step_and_keeps_its_bytes(size: tuple[int, int]) -> None:
+    """DINOv2 with registers; 30 x 50 is no multiple of 14: the preprocessor pads, or an error."""
+    model = petr_config('vitb14_dinov2').model
+    model.img_backbone.update(TIMM, img_size=size)
+    model.img_backbone.init_cfg.checkpoint = 'random'
+    model.pts_bbox_head.update(in_channels=16, embed_dims=32, num_query=12, depth_num=8)
+    model.pts_bbox_head.decoder.update(num_layers=2, num_heads=4, feedforward_channels=64)
+    detector = MODELS.build(scoped(model))
+    detector.init_weights()
+    detector.train()
+    before = {k: v.numpy().tobytes() for k, v in detector.img_backbone.state_dict().items()}
+    images = [torch.randint(0, 255, (3, 3, 30, 50), dtype=torch.uint8)]
+    padded = detector.data_preprocessor(dict(inputs=dict(img=images), data_samples=None))
+    inputs = padded['inputs']
+    assert inputs['imgs'].shape[-2:] == (42, 56)
+    samples = make_samples(1, views=3, image_size=(42, 56), objects=3)
+    optimizer = torch.optim.AdamW(detector.parameters(), lr=1e-2)
+    sum(detector.loss(inputs, samples).values()).backward()
+    optimizer.step()
+    after = {k: v.numpy().tobytes() for k, v in detector.img_backbone.state_dict().items()}
+    assert before == after and not any(m.training for m in detector.img_backbone.modules())
+    assert detector.extract_feat(inputs).shape == (1, 3, 16, 3, 4)
+    with pytest.raises(ValueError, match=r'\(30, 50\) pixels .*pad_size_divisor'):
+        detector.extract_feat(dict(imgs=torch.zeros(1, 3, 3, 30, 50)))
+
+
 def test_images_of_one_camera_are_refused() -> None:
     with pytest.raises(ValueError, match='imgs'):
         small().extract_feat({'imgs': torch.zeros(1, 3, 32, 48)})

@@ -61,7 +61,6 @@ COVERED = {
     ('s3pt_mm/data/formats/frames.py', 'Unpickler'): 'test_pickled_frames_only_record',
     ('s3pt_mm/data/formats/points.py', 'np.load'): 'test_arrays_of_objects_are_refused',
     ('s3pt_mm/data/transforms/depth_map.py', 'np.load'): 'test_arrays_of_objects_are_refused',
-    ('s3pt_mm/cli/check_data.py', 'Config.fromfile'): BY_DESIGN,
     ('s3pt_mm/cli/domain_generalisation.py', 'Config.fromfile'): BY_DESIGN,
     ('s3pt_mm/hosts/checks.py', 'Config.fromfile'): BY_DESIGN,
     ('s3pt_mm/hosts/launch.py', 'Config.fromfile'): BY_DESIGN,

@@ -4,9 +4,11 @@ import copy
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.runner import Runner
 
 from s3pt_mm.weights.frozen import CheckpointMismatchError
+from s3pt_mm.weights.timm_vit import TimmViT
 
 
 def state_of(path):
@@ -37,6 +39,34 @@ def test_a_run_trains_the_head_and_no_byte_of_the_backbone(tiny, head, pretraine
     assert all(moved)
     metrics = runner.message_hub.log_scalars
     assert {'val/mIoU', 'val/mAcc', 'val/aAcc', 'val/IoU/car'} <= set(metrics)
+
+
+def test_a_timm_backbone_trains_the_head_alone(tiny, tmp_path, repository):
+    """The shipped DINOv2 probe, small; crops of 32 pixels are no multiple of its patch of 14."""
+    small = dict(name='vit_small_patch14_reg4_dinov2', embed_dim=48, depth=2, num_heads=3)
+    source = TimmViT(**small, img_size=56)
+    state = {f'teacher.backbone.{name}': value for name, value in source.state_dict().items()}
+    torch.save(dict(state_dict=state), tmp_path / 'dinov2.pth')
+    shipped = Config.fromfile(repository / 'configs/segmenter/mask_vitb14_dinov2_nuimages.py')
+    cfg = tiny('mask')
+    cfg.model.backbone = shipped.model.backbone
+    cfg.model.backbone.update(small, img_size=32)
+    cfg.model.backbone.init_cfg.checkpoint = str(tmp_path / 'dinov2.pth')
+    cfg.model.decode_head.update(in_channels=48, channels=48, embed_dims=48, num_heads=3)
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    after = state_of(f'{cfg.work_dir}/iter_3.pth')
+    for name, value in source.state_dict().items():
+        if not name.endswith('pos_embed'):
+            assert torch.equal(after[f'backbone.{name}'], value), name
+    assert all(p.grad is None for p in runner.model.backbone.parameters())
+    (features,) = runner.model.backbone(torch.zeros(1, 3, 32, 43))
+    assert features.shape == (1, 48, 3, 4)
+    other = tiny('mask')
+    other.model = cfg.model
+    other.model.backbone.name = 'vit_small_patch14_dinov2'
+    with pytest.raises(CheckpointMismatchError, match='not in the model: model.reg_token'):
+        Runner.from_cfg(other).train()
 
 
 def test_stopped_and_resumed_equals_uninterrupted(tiny):

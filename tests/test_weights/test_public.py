@@ -98,6 +98,23 @@ def test_featmap_frozen_of_another_size(tmp_path: Path) -> None:
     assert depths == {0, 1, 2, 3}
 
 
+def test_sizes_that_are_no_multiple_of_the_patch() -> None:
+    """Feature maps count the last patch that zeros fill; tokens of pre-training are refused."""
+    images = torch.randn(1, 3, 40, 60)
+    probe = TimmViT(**REGISTERS, out_type='featmap').eval()
+    (features,) = probe(images)
+    (whole,) = probe(nn.functional.pad(images, (0, 10, 0, 2)))
+    assert features.shape == (1, 48, 3, 5) and torch.equal(features, whole)
+    with pytest.raises(ValueError, match=r'\(40, 60\) pixels are no multiple'):
+        TimmViT(**REGISTERS)(images)
+
+
+@pytest.mark.parametrize('change', [dict(name='vit_of_nobody'), dict(embed_dims=48)])
+def test_what_timm_does_not_have_is_named(change: dict) -> None:
+    with pytest.raises(ValueError, match=r'TimmViT, vit_.*(vit_of_nobody|embed_dims)'):
+        TimmViT(**{**DINOV2, **change})
+
+
 def test_misfits_and_code_are_refused(tmp_path: Path) -> None:
     """Another model's weights, and a file with code; nothing is written."""
     torch.save(at_home(**DINOV2).state_dict(), tmp_path / 'x.pth')

@@ -53,6 +53,13 @@ _CALIBRATION = 'Correct the calibration in the info file'
 _PIXELS_APART = 1.0
 
 
+def prefixes_of(metainfo: dict[str, Any]) -> dict[str, str]:
+    """Where the bare file names of an info file lie below its root, by camera, ``pts`` for LiDAR."""
+    meta = {key.lower(): value for key, value in metainfo.items()}
+    dataset = '' if 'converter' in meta else str(meta.get('dataset', 'nuscenes')).lower()
+    return DATA_PREFIXES.get(dataset, {})
+
+
 @DATASETS.register_module()
 class NuScenesImages(PretrainDataset):
     """Camera images of an info file in mmdet3d's v2 format, with their LiDAR sweep.
@@ -113,11 +120,9 @@ class NuScenesImages(PretrainDataset):
         for key, value in infos['metainfo'].items():
             self._metainfo.setdefault(key, value)
         if self._prefix_of_file:
-            meta = {key.lower(): value for key, value in infos['metainfo'].items()}
-            dataset = '' if 'converter' in meta else str(meta.get('dataset', 'nuscenes')).lower()
-            prefixes = DATA_PREFIXES.get(dataset, {})
             self.data_prefix = {
-                name: osp.join(self.data_root, folder) for name, folder in prefixes.items()
+                name: osp.join(self.data_root, folder)
+                for name, folder in prefixes_of(infos['metainfo']).items()
             }
         if (
             self.image_sweeps
@@ -129,6 +134,7 @@ class NuScenesImages(PretrainDataset):
                 'image_sweeps=True, but the file has none',
                 'Write it with s3pt-data nuscenes --image-sweeps',
             )
+        self._check_shards(infos['metainfo'].get('shards', {}))
         samples, data_list = infos['data_list'], []
         for index in range(len(samples)):
             # Let go of each sample once its images are listed: large files are gigabytes.
@@ -143,6 +149,17 @@ class NuScenesImages(PretrainDataset):
                     'See docs/data.md for the fields that an info file needs',
                 ) from error
         return data_list
+
+    def _check_shards(self, sizes: dict[str, int]) -> None:
+        """See that the tar files of an info file have the sizes that they were written with."""
+        for name, size in sizes.items():
+            path = osp.join(self.data_root, name)
+            found = osp.getsize(path) if osp.isfile(path) else None
+            if found != size:
+                problem = 'no such shard' if found is None else f'{found} bytes, not {size}'
+                raise DataError(
+                    path, problem, 'Copy the shard again, or set data_root to the folder of shards'
+                )
 
     def _items(self, info: dict[str, Any]) -> Iterator[dict[str, Any]]:
         sweep_of_key = self._sweep(info, self.data_prefix.get('pts', self.data_root))
@@ -176,10 +193,11 @@ class NuScenesImages(PretrainDataset):
 
     @staticmethod
     def _file(prefix: str, lidar: dict[str, Any]) -> dict[str, Any]:
-        return {
+        found = {
             'lidar_path': osp.join(prefix, lidar['lidar_path']),
             'num_pts_feats': int(lidar.get('num_pts_feats', 5)),
         }
+        return found | _spans(lidar)
 
     def _item(
         self,
@@ -193,13 +211,14 @@ class NuScenesImages(PretrainDataset):
             'img_path': osp.join(prefix, image['img_path']),
             'token': info.get('token', ''),
             'cam': cam,
+            **_spans(image),
         }
         if image.get('width') and image.get('height'):
             item['ori_size'] = (image['width'], image['height'])
         item.update(
             {
                 key: image[key]
-                for key in ('cam2img', 'distortion')
+                for key in ('cam2img', 'distortion', 'upright')
                 if image.get(key) is not None
             }
         )
@@ -235,6 +254,12 @@ class NuScenesImages(PretrainDataset):
             points['lidar2cam'] = shift @ lidar2cam
             _compare_projections(item, points.pop('lidar2img', None))
         return item
+
+
+def _spans(entry: dict[str, Any]) -> dict[str, tuple[int, int]]:
+    """Where the bytes of an entry lie in its files, if these are tar shards."""
+    names = ('img_span', 'depth_span', 'span')
+    return {name: tuple(entry[name]) for name in names if entry.get(name) is not None}
 
 
 def _compare_projections(item: dict[str, Any], stated: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import pickle
+from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -31,7 +32,12 @@ class PretrainDataset(BaseDataset):
         max_failed_share: with 'skip', stop when more than this share of the dataset's images has
             failed. All workers of this process count together.
         **kwargs: see mmengine's ``BaseDataset``.
+
+    Attributes:
+        by_camera: positions of each camera's items.
     """
+
+    by_camera: dict[str, array]
 
     def __init__(
         self,
@@ -81,8 +87,10 @@ class PretrainDataset(BaseDataset):
             All items' bytes, (total,) uint8, and where each item ends, (number of items,) int64.
         """
         data, ends = bytearray(), np.empty(len(self.data_list), dtype=np.int64)
+        self.by_camera = {}
         for index, item in enumerate(self.data_list):
             self.data_list[index] = None
+            self.by_camera.setdefault(item.get('cam', ''), array('L')).append(index)
             data += pickle.dumps(item, protocol=4)
             ends[index] = len(data)
         self.data_list.clear()

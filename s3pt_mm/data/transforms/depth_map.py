@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import cv2
@@ -11,16 +12,20 @@ from mmpretrain.registry import TRANSFORMS
 
 from s3pt_mm.common.errors import DataError
 from s3pt_mm.data.geometry.completion import GRID_WIDTH
+from s3pt_mm.data.shards import Span, read_bytes
 
 _WRITE = 'Write one channel: a 16-bit PNG (depth / scale, 0 where unknown) or a .npy of metres'
 
 
-def read_depth_map(path: str, scale: float | None = None) -> np.ndarray:
+def read_depth_map(
+    path: str, scale: float | None = None, span: Span | None = None
+) -> np.ndarray:
     """Depths of a 16-bit PNG or a .npy file.
 
     Args:
         path: the file.
         scale: metres of one unit; default 1/256 for PNG (KITTI's), 1 for .npy.
+        span: its bytes in the file, for a tar shard; default: all.
 
     Returns:
         (H, W) float32 metres, 0 where unknown: the file has 0, a negative or no finite number.
@@ -29,12 +34,12 @@ def read_depth_map(path: str, scale: float | None = None) -> np.ndarray:
         DataError: if the file is missing, torn, of another kind or shape, or knows no depth.
     """
     try:
-        if path.endswith('.npy'):
-            depth, scale = np.load(path, allow_pickle=False), scale or 1.0
+        data = read_bytes(path, span)
+        if data.startswith(b'\x93NUMPY'):
+            depth, scale = np.load(io.BytesIO(data), allow_pickle=False), scale or 1.0
         else:
-            with open(path, 'rb') as file:
-                data = np.frombuffer(file.read(), np.uint8)
-            depth, scale = cv2.imdecode(data, cv2.IMREAD_UNCHANGED), scale or 1 / 256
+            pixels = np.frombuffer(data, np.uint8)
+            depth, scale = cv2.imdecode(pixels, cv2.IMREAD_UNCHANGED), scale or 1 / 256
     except OSError as error:
         raise DataError(
             path,
@@ -52,6 +57,26 @@ def read_depth_map(path: str, scale: float | None = None) -> np.ndarray:
     if not depth.any():
         raise DataError(path, 'the depth map knows no depth', _WRITE)
     return depth
+
+
+def fits_image(path: str, depth: np.ndarray, size: tuple[int, int]) -> None:
+    """Check that a depth map has its image's shape; it may be smaller.
+
+    Args:
+        path: of the map, for the message.
+        depth: (rows, columns).
+        size: (width, height) of the image, pixels.
+
+    Raises:
+        DataError: it has another shape.
+    """
+    (width, height), (rows, columns) = size, depth.shape
+    if abs(width * rows - height * columns) > max(width, height):  # a pixel of rounding
+        raise DataError(
+            path,
+            f'the depth map has {columns} x {rows} pixels, its image {width} x {height}',
+            'Write it at the shape of the whole image',
+        )
 
 
 @TRANSFORMS.register_module()
@@ -83,14 +108,9 @@ class LoadDepthMap(BaseTransform):
         path = results.get('depth_map')
         if path is None:
             return results
-        depth = read_depth_map(path, self.scale)
+        depth = read_depth_map(path, self.scale, results.get('depth_span'))
         (width, height), (rows, columns) = results['img'].size, depth.shape
-        if abs(width * rows - height * columns) > max(width, height):  # a pixel of rounding
-            raise DataError(
-                path,
-                f'the depth map has {columns} x {rows} pixels, its image {width} x {height}',
-                'Write it at the shape of the whole image',
-            )
+        fits_image(path, depth, results['img'].size)
         stride = max(1, round(columns / self.grid_width))
         start = stride // 2
         kept = depth[start::stride, start::stride]

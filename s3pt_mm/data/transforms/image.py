@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from torch.utils.data import get_worker_info
 
 from s3pt_mm.common.errors import DataError
+from s3pt_mm.data.shards import read_bytes
 
 _REDUCED = {
     1: cv2.IMREAD_COLOR,
@@ -159,7 +160,7 @@ def _turned(image: np.ndarray, orientation: int) -> np.ndarray:
 
 @TRANSFORMS.register_module()
 class LoadImage(BaseTransform):
-    """Read the bytes of ``img_path`` into ``img``, an :class:`EncodedImage`.
+    """Read the bytes of ``img_path``, or of its ``img_span``, into ``img``, an :class:`EncodedImage`.
 
     Also sets ``ori_shape`` (height, width). If the item has ``ori_size`` (width, height), another
     size is an error, because the calibration belongs to that size. An item with ``upright`` is
@@ -178,8 +179,7 @@ class LoadImage(BaseTransform):
         """See the class."""
         path = results['img_path']
         try:
-            with open(path, 'rb') as file:
-                data = file.read()
+            data = read_bytes(path, results.get('img_span'))
         except OSError as error:
             raise DataError(
                 path,

@@ -12,16 +12,18 @@ from mmpretrain.registry import TRANSFORMS
 from s3pt_mm.data.geometry import invert, project_points, transform_points
 from s3pt_mm.common.errors import DataError
 from s3pt_mm.data.geometry.completion import GRID_WIDTH, METHODS, complete_points
+from s3pt_mm.data.shards import Span, read_bytes
 
 _RELOAD = 'Copy the sweep again from its source, or use with_lidar=False'
 
 
-def read_sweep(path: str, num_features: int) -> np.ndarray:
+def read_sweep(path: str, num_features: int, span: Span | None = None) -> np.ndarray:
     """Points of a raw float32 file (nuScenes' ``.pcd.bin``, KITTI's ``.bin``).
 
     Args:
         path: the file.
         num_features: numbers a point: 5 in nuScenes, 4 in KITTI.
+        span: its bytes in the file, for a tar shard; default: all.
 
     Returns:
         (M, num_features) float32, M >= 1, x, y, z in metres first.
@@ -31,7 +33,7 @@ def read_sweep(path: str, num_features: int) -> np.ndarray:
             finite.
     """
     try:
-        data = np.fromfile(path, dtype=np.uint8)
+        data = np.frombuffer(read_bytes(path, span), dtype=np.uint8)
     except OSError as error:
         raise DataError(
             path,
@@ -53,6 +55,12 @@ def read_sweep(path: str, num_features: int) -> np.ndarray:
         bad = int((~np.isfinite(points[:, :3])).any(axis=1).sum())
         raise DataError(path, f'{bad} of {len(points)} points are NaN or infinite', _RELOAD)
     return points
+
+
+def _points(lidar: dict[str, Any]) -> np.ndarray:
+    """(M, 3) float32 metres of a sweep of an item."""
+    path = os.fspath(lidar['lidar_path'])
+    return read_sweep(path, lidar['num_pts_feats'], lidar.get('span'))[:, :3]
 
 
 @TRANSFORMS.register_module()
@@ -102,7 +110,7 @@ class LoadLidar(BaseTransform):
         lidar = results.get('lidar_points')
         if lidar is None:
             return results
-        points = read_sweep(os.fspath(lidar['lidar_path']), lidar['num_pts_feats'])[:, :3]
+        points = _points(lidar)
         earlier = lidar.get('sweeps', ())[: self.sweeps]
         points = np.concatenate([points, *(self._earlier(sweep) for sweep in earlier)])
         uvd = project_points(
@@ -125,6 +133,6 @@ class LoadLidar(BaseTransform):
     @staticmethod
     def _earlier(sweep: dict[str, Any]) -> np.ndarray:
         """(M, 3) points of an earlier sweep in the frame of the key frame's LiDAR."""
-        points = read_sweep(os.fspath(sweep['lidar_path']), sweep['num_pts_feats'])[:, :3]
+        points = _points(sweep)
         to_key = invert(np.asarray(sweep['lidar2sensor'], dtype=np.float64))
         return transform_points(points.astype(np.float64), to_key).astype(np.float32)

@@ -57,7 +57,8 @@ class S3PTPETR(Base3DDetector):
             (B, V, C, h, w).
 
         Raises:
-            ValueError: No images of several cameras.
+            ValueError: No images of several cameras, or sizes that are no multiple of the feature
+                map's: each feature would look along another ray than its pixels.
         """
         images = batch_inputs.get('imgs')
         if images is None or images.dim() != 5:
@@ -72,6 +73,12 @@ class S3PTPETR(Base3DDetector):
         features = self.img_backbone(flat)
         if self.img_neck is not None:
             features = self.img_neck(features)
+        sizes = flat.shape[-2:], features[0].shape[-2:]
+        if any(side % cells for side, cells in zip(*sizes, strict=True)):
+            raise ValueError(
+                f'images of {tuple(sizes[0])} pixels give features of {tuple(sizes[1])}: set '
+                'model.data_preprocessor.pad_size_divisor to the patch size'
+            )
         return features[0].unflatten(0, images.shape[:2])
 
     def loss(
