@@ -4,7 +4,7 @@ model = dict(
     _delete_=True,
     type='S3PTDINO',
     backbone=dict(
-        type='VisionTransformer',
+        type='S3PTVisionTransformer',
         arch=dict(embed_dims=128, num_layers=6, num_heads=4, feedforward_channels=512),
         img_size=128,
         patch_size=16,

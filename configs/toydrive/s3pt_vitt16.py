@@ -8,7 +8,7 @@ epochs = 40  # of 12 iterations at ToyDrive's default size
 model = dict(
     backbone=dict(
         _delete_=True,
-        type='VisionTransformer',
+        type='S3PTVisionTransformer',
         arch=dict(embed_dims=128, num_layers=6, num_heads=4, feedforward_channels=512),
         img_size=128,
         patch_size=16,

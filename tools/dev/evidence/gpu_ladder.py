@@ -62,6 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--data', type=Path, required=True, help='folder of packed data sets')
     parser.add_argument('--pack', nargs='+', metavar='NAME=FOLDER', default=[])
     parser.add_argument('--most', type=int, help='pre-training images of a packed data set')
+    parser.add_argument('--height', type=int, default=360, help='of packed frames, pixels')
     parser.add_argument('--sources', nargs='+', default=['camvid', 'pandaset'])
     parser.add_argument('--repeats', nargs='+', type=int, help='times an epoch; default: balanced')
     parser.add_argument('--out', type=Path, default=Path('.'))
@@ -84,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
 
         for name, _, folder in (word.partition('=') for word in args.pack):
             source = SOURCES[name](Path(folder), args.data / 'cache', (None, None))
-            size = pack(source, args.data / f'{name}.npz', most=args.most)
+            size = pack(source, args.data / f'{name}.npz', most=args.most, height=args.height)
             print(f'{args.data / name}.npz: {size / 2**20:.1f} MiB')
         return 0
     args.out.mkdir(parents=True, exist_ok=True)

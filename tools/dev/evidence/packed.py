@@ -189,7 +189,8 @@ def _joined(name: str, pieces: dict[int, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _depth_png(grid: np.ndarray) -> np.ndarray:
-    return cv2.imencode('.png', np.clip(np.rint(grid * 100), 0, 65535).astype(np.uint16))[1]
+    # Centimetres in whole decimetres: enough for tokens, and far fewer bytes.
+    return cv2.imencode('.png', (10 * np.rint(grid * 10)).clip(0, 65530).astype(np.uint16))[1]
 
 
 def _pretraining(source: Source, most: int | None) -> list[tuple[str, np.ndarray | None]]:

@@ -177,6 +177,8 @@ def _finish(job: Job, crops: int) -> None:
 def _backbone(cfg: Any) -> torch.nn.Module:
     from mmpretrain.registry import MODELS
 
+    from s3pt_mm.method import backbone  # noqa: F401 - registers it
+
     return MODELS.build(dict(cfg.model.backbone))
 
 
