@@ -1,6 +1,7 @@
 # make setup   the environment alone (VENV, default .venv)
 # make demo    set-up, then ToyDrive, S3PT pre-training and its report in work_dirs/demo/
 # make test    set-up, then the whole test suite; PYTEST_ARGS adds options
+# make lint    set-up, then style (ruff) and types (mypy, folders in pyproject.toml)
 # make docs    set-up, then the documentation's site in work_dirs/site; a broken link or docstring fails
 # make lock    resolve requirements/*.txt anew into requirements/lock.txt (needs uv)
 SHELL := /bin/sh
@@ -33,6 +34,7 @@ test-fast: setup
 lint: setup
 	"$(python)" -m ruff check .
 	"$(python)" -m ruff format --check .
+	"$(python)" -m mypy
 
 # Pins that still fit stay; `make lock LOCK_ARGS=--upgrade` moves them.
 lock:

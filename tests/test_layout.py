@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,3 +67,16 @@ def test_imports_of_a_room(room: str):
                 raise AssertionError(f'{path}:{line}: the package does not reach for tools')
             if parts[0] == 's3pt_mm' and parts[1] in MAY_IMPORT and parts[1] != room:
                 assert parts[1] in MAY_IMPORT[room], f'{path}:{line}: {room} imports {name}'
+
+
+def test_no_file_is_longer_than_a_reader_likes():
+    lengths = {path: len(path.read_text().splitlines()) for path in PACKAGE.rglob('*.py')}
+    assert {path: lines for path, lines in lengths.items() if lines > 300} == {}
+
+
+@pytest.mark.slow
+def test_types(tmp_path: Path):
+    """mypy over the folders that pyproject.toml names, as in `make lint`."""
+    command = [sys.executable, '-m', 'mypy', '--cache-dir', str(tmp_path)]
+    done = subprocess.run(command, cwd=PACKAGE.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

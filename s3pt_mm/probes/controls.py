@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -15,11 +16,14 @@ from torch import Tensor, nn
 
 from s3pt_mm.probes.patches import FeatureMap
 
+if TYPE_CHECKING:
+    from mmpretrain.models import VisionTransformer
+
 _WAVES = 256  # random Fourier features of the controls without a network
 _PLACE_WIDTH, _COLOUR_WIDTH = 0.15, 0.5  # of the kernel: share of the view, deviations of ImageNet
 
 
-def feature_map_of(backbone: nn.Module) -> FeatureMap:
+def feature_map_of(backbone: VisionTransformer) -> FeatureMap:
     """A function (B, 3, h, w) -> (B, d, rows, columns) of mmpretrain's ViT, whatever its output."""
     patch = backbone.patch_embed.projection.kernel_size
 
@@ -34,15 +38,15 @@ def feature_map_of(backbone: nn.Module) -> FeatureMap:
     return feature_map
 
 
-def position_scale(backbone: nn.Module) -> float:
+def position_scale(backbone: VisionTransformer) -> float:
     """Root mean square of the position embedding over the patches, (1, extra + N, d)."""
     return float(backbone.pos_embed[:, backbone.num_extra_tokens :].detach().square().mean().sqrt())
 
 
 @torch.no_grad()
 def untrained(
-    backbone: nn.Module, *, seed: int, scale_of_position: float | None = None
-) -> nn.Module:
+    backbone: VisionTransformer, *, seed: int, scale_of_position: float | None = None
+) -> VisionTransformer:
     """The same ViT at fresh weights: truncated normals of 0.02, as DINO and CrIBo start.
 
     Args:
@@ -113,7 +117,7 @@ def _kernel_features(patch: int, *, with_colour: bool) -> FeatureMap:
     return feature_map
 
 
-def control_maps(backbone: nn.Module, *, seed: int = 0) -> dict[str, FeatureMap]:
+def control_maps(backbone: VisionTransformer, *, seed: int = 0) -> dict[str, FeatureMap]:
     """The four controls of a trained ViT, by the name that tables print.
 
     Args:

@@ -123,7 +123,7 @@ def dense_knn_miou(
 def segment(
     memory: PatchMemory,
     features: ArrayLike,
-    size: tuple[int, int],
+    size: Sequence[int],
     *,
     k: int = 30,
     temperature: float = 0.02,
@@ -137,7 +137,7 @@ def segment(
     return largest_class(shares.reshape(rows, columns, -1), size)
 
 
-def largest_class(grid: Tensor, size: tuple[int, int]) -> NDArray[np.int64]:
+def largest_class(grid: Tensor, size: Sequence[int]) -> NDArray[np.int64]:
     """Class (H, W) of each pixel: the largest of class scores (rows, columns, C), enlarged."""
     enlarged = F.interpolate(
         grid.permute(2, 0, 1)[None], size=tuple(size), mode='bilinear', align_corners=False

@@ -12,8 +12,8 @@ from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
 
 from s3pt_mm.common.files import write_json
+from s3pt_mm.common.models import unwrap
 from s3pt_mm.data.labelled_images import LabelledImages
-from s3pt_mm.method.hooks.method_schedule import unwrap
 from s3pt_mm.probes.evaluation import evaluate_with_controls, knn_head
 from s3pt_mm.probes.patches import Views
 
@@ -67,7 +67,7 @@ class KnnProbeHook(Hook):
         self.interval = interval
         self.at_start = at_start
         self.heads = dict(knn=knn_head(k=k, temperature=temperature))
-        self.settings = dict(
+        self.settings: dict[str, Any] = dict(
             memory_size=memory_size,
             batch_size=batch_size,
             views=views,
@@ -97,7 +97,8 @@ class KnnProbeHook(Hook):
     def probe(self, runner: Runner) -> dict[str, Any]:
         """Evaluate now; the result is also appended to ``history``."""
         if self._images is None:
-            self._images = tuple(LabelledImages.build(**split) for split in self.splits)
+            train, val = self.splits
+            self._images = LabelledImages.build(**train), LabelledImages.build(**val)
         backbone = unwrap(runner.model).teacher['backbone']
         result = evaluate_with_controls(backbone, *self._images, self.heads, **self.settings)['knn']
         result = dict(result, iteration=runner.iter)

@@ -161,20 +161,22 @@ def probe_patches(
         raise ValueError(f'Class sets differ: {train.class_set.name} and {val.class_set.name}.')
     if views not in ('crops', 'images'):
         raise ValueError(f"views is {views!r}; it is 'crops' or 'images'.")
-    splits = (train, val)
-    if views == 'crops':
-        splits = tuple(RandomCrops(split, per_image=crops, seed=seed) for split in splits)
-    known, new = (extract_patches(feature_maps, split, **settings) for split in splits)
+    known, new = (
+        extract_patches(
+            feature_maps,
+            RandomCrops(split, per_image=crops, seed=seed) if views == 'crops' else split,
+            **settings,
+        )
+        for split in (train, val)
+    )
     pairs = {name: (known[name], new[name]) for name in feature_maps}
     if not remove_place:
         return pairs
-    return {
-        name: tuple(
-            Patches(subtract_place(part.features, pair[0].features), part.label_maps)
-            for part in pair
-        )
-        for name, pair in pairs.items()
-    }
+
+    def centred(part: Patches, name: str) -> Patches:
+        return Patches(subtract_place(part.features, known[name].features), part.label_maps)
+
+    return {name: (centred(a, name), centred(b, name)) for name, (a, b) in pairs.items()}
 
 
 def patch_label_histograms(
@@ -225,7 +227,7 @@ def draw_memory(
     Returns:
         Features (M, d) and label shares (M, C).
     """
-    grid = tuple(features.shape[1:3])
+    grid = features.shape[1], features.shape[2]
     shares = np.concatenate([patch_label_histograms(m, grid, num_classes) for m in label_maps])
     keep = np.flatnonzero(shares.sum(1) > 0)
     if memory_size is not None and len(keep) > memory_size:

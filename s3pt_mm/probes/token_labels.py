@@ -44,7 +44,9 @@ def from_mask(mask: np.ndarray, things: np.ndarray, stride: int = 4) -> Labelled
         things: classes that have objects.
         stride: pixels.
     """
-    segments, classes, objects = np.full(mask.shape, UNLABELLED, np.int64), [], []
+    segments = np.full(mask.shape, UNLABELLED, np.int64)
+    classes: list[int] = []
+    objects: list[int] = []
     for label in np.unique(mask[mask != 255]):
         parts, numbers = 1, (mask == label).astype(np.int32)
         if label in things:
@@ -74,7 +76,9 @@ def segments_of_points(
     Returns:
         (M,) segment of each point, class of each segment, and which segments are objects.
     """
-    segments, classes, objects = np.empty(len(points), np.int64), [], []
+    segments = np.empty(len(points), np.int64)
+    classes: list[int] = []
+    objects: list[int] = []
     for label in np.unique(labels):
         here = np.flatnonzero(labels == label)
         count, part = 1, np.zeros(len(here), np.int64)

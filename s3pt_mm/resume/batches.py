@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 from mmengine.logging import print_log
@@ -33,7 +33,7 @@ def keyed_sampler_of(dataloader: DataLoader, loop_name: str) -> KeyedSampler:
 
 def keyed_batches(
     dataloader: DataLoader, *, start: int, key: tuple[int, ...], max_worker_restarts: int = 10
-) -> Iterator[tuple[int, Any]]:
+) -> Generator[tuple[int, Any], None, None]:
     """Iterates ``(index, batch)`` over the loader's epoch (or stream), from batch ``start`` on.
 
     * The model's generators are left alone: opening a loader draws a seed, and with
@@ -80,7 +80,8 @@ def keyed_batches(
                 logger='current',
                 level=logging.WARNING,
             )
-            iterator = dataloader._iterator = None  # persistent workers live in the loader
+            del iterator
+            dataloader._iterator = None  # persistent workers live in the loader
             iterator = _open(dataloader, index, key)
             continue
         yield index, batch
@@ -98,7 +99,7 @@ def ignore_worker_signals() -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
-def _open(dataloader: DataLoader, index: int, key: tuple[int, ...]) -> Iterator[Any]:
+def _open(dataloader: Any, index: int, key: tuple[int, ...]) -> Iterator[Any]:
     dataloader.sampler.set_start(index * dataloader.batch_sampler.batch_size)
     with fenced_randomness(*key, index):
         iterator = iter(dataloader)

@@ -54,6 +54,7 @@ class AtomicBestCheckpoint(CheckpointHook):
                 prune(path, self.max_keep_ckpts, self._templates())
 
         def begin() -> None:
+            assert self._lock is not None  # held from before_train to after_train
             self._lock.check()
             content = collect(runner, **kwargs)
             if self.background and pointer is not None:
@@ -112,7 +113,8 @@ class AtomicBestCheckpoint(CheckpointHook):
         after = {key: path or before.get(key) for key, path in self._best_paths().items()}
         self._set_best_paths(after)
         if dist.is_main_process():
-            for outdated in set(before.values()) - set(after.values()) - {None}:
+            kept = set(after.values())
+            for outdated in {path for path in before.values() if path} - kept:
                 remove(Path(outdated))
 
     def _best_paths(self) -> dict[str, str | None]:

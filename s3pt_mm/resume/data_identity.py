@@ -44,9 +44,9 @@ def _items(dataset: Any) -> Iterator[Any]:
     """The list as mmengine keeps it: as it is, or each item's bytes one after another."""
     content = getattr(dataset, 'data_bytes', None)
     if isinstance(content, np.ndarray) and content.size:
-        content, start = memoryview(content), 0
+        whole, start = content.data, 0
         for end in dataset.data_address:
-            yield pickle.loads(content[start:end])  # bytes that this process itself made
+            yield pickle.loads(whole[start:end])  # bytes that this process itself made
             start = end
     else:
         yield from getattr(dataset, 'data_list', ())

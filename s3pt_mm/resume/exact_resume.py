@@ -9,17 +9,17 @@ from typing import Any
 import torch
 from mmengine.dist import get_rank, get_world_size
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
-from torch import nn
+from mmengine.runner import BaseLoop
 
 from s3pt_mm.common.errors import ConfigError
+from s3pt_mm.common.models import unwrap
 from s3pt_mm.resume.batches import ignore_worker_signals
 from s3pt_mm.resume.data_identity import fingerprint
 from s3pt_mm.resume.norm_buffers import norm_buffers, restore_norm_buffers
 from s3pt_mm.resume.random_state import get_random_state, seed_cpu_generators, set_random_state
 
 
-class ExactResume:
+class ExactResume(BaseLoop):
     """What both loops share: position, safe points, and going on from a saved position.
 
     A hook named anything may define ``at_safe_point(runner)``; it is called after every iteration
@@ -31,6 +31,8 @@ class ExactResume:
     max_worker_restarts: int = 10
     _held_random: dict[str, Any] | None = None
     _data: str | None = None
+    _epoch: int
+    _iter: int
     batch: int = 0  # batches of this epoch that are done (iteration-based: of the run)
 
     # ------------------------------------------------------------------ saving
@@ -86,7 +88,7 @@ class ExactResume:
         optimised = {id(p) for group in self._param_groups() for p in group['params']}
         return {
             name: parameter.grad.detach().cpu()
-            for name, parameter in _unwrapped(self.runner.model).named_parameters()
+            for name, parameter in unwrap(self.runner.model).named_parameters()
             if parameter.grad is not None and id(parameter) in optimised
         }
 
@@ -101,7 +103,7 @@ class ExactResume:
 
     def norm_buffers(self) -> dict[str, torch.Tensor]:
         """Running statistics of this rank, which other ranks need not share."""
-        found = norm_buffers(_unwrapped(self.runner.model))
+        found = norm_buffers(unwrap(self.runner.model))
         return {name: buffer.cpu() for name, buffer in found.items()}
 
     # ---------------------------------------------------------------- resuming
@@ -109,10 +111,9 @@ class ExactResume:
         """Moves to the resumed position. Returns this rank's random states, to be set later."""
         self._require_hooks()
         state = self.resume_state
-        position = None if state is None else state['position']
         if self._iter == 0:
             return None
-        if position is None:
+        if state is None:
             self.batch = self._batch_without_state()
             print_log(
                 f'The checkpoint at iteration {self._iter} holds no exact-resumption state (it was '
@@ -122,12 +123,13 @@ class ExactResume:
                 level=logging.WARNING,
             )
             return None
+        position = state['position']
         self.dataloader.sampler.seed = position['sampler_seed']
         self.validation_pending = position['validation_pending']
         self.batch = position['batch']
         self._restore_gradients(state['gradients'])
         if len(state.get('buffers', ())) == get_world_size():
-            restore_norm_buffers(_unwrapped(self.runner.model), state['buffers'][get_rank()])
+            restore_norm_buffers(unwrap(self.runner.model), state['buffers'][get_rank()])
         ranks = state['random']
         return ranks[get_rank()] if len(ranks) == get_world_size() else None
 
@@ -137,7 +139,7 @@ class ExactResume:
         Raises:
             ConfigError: Names the hook and the line that brings it back.
         """
-        model = _unwrapped(self.runner.model)
+        model = unwrap(self.runner.model)
         there = {base.__name__ for hook in self.runner.hooks for base in type(hook).__mro__}
         for key, name in getattr(model, 'required_hooks', {}).items():
             if name not in there:
@@ -156,7 +158,7 @@ class ExactResume:
             )
 
     def _restore_gradients(self, gradients: Mapping[str, torch.Tensor]) -> None:
-        parameters = dict(_unwrapped(self.runner.model).named_parameters())
+        parameters = dict(unwrap(self.runner.model).named_parameters())
         for name, gradient in gradients.items():
             parameters[name].grad = gradient.to(parameters[name].device)
         if gradients:
@@ -190,7 +192,3 @@ class ExactResume:
 
     def _safe_point(self) -> None:
         self.runner.call_hook('at_safe_point')
-
-
-def _unwrapped(model: nn.Module) -> nn.Module:
-    return model.module if is_model_wrapper(model) else model

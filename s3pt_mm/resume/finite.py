@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
+
+from s3pt_mm.common.models import unwrap
 
 
 def non_finite(runner: Runner) -> list[str]:
@@ -29,15 +31,15 @@ def non_finite(runner: Runner) -> list[str]:
 
 
 def _tensors(runner: Runner) -> Iterator[tuple[str, Tensor]]:
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = unwrap(runner.model)
     yield from model.state_dict().items()
     named = dict(model.named_parameters())
     for name, parameter in named.items():
         if parameter.grad is not None:
             yield f'gradient of {name}', parameter.grad
     names = {id(parameter): name for name, parameter in named.items()}
-    wrapper = runner.optim_wrapper
-    wrappers = wrapper.values() if isinstance(wrapper, dict) else [wrapper]
+    wrapper: Any = runner.optim_wrapper
+    wrappers: Iterable[Any] = wrapper.values() if isinstance(wrapper, dict) else [wrapper]
     for one in wrappers:
         for parameter, state in getattr(one, 'optimizer', one).state.items():
             for key, value in state.items():

@@ -127,12 +127,12 @@ class KeyedSampler(Sampler):
                 epoch, offset = divmod(position, self.size)
                 order = self._order(epoch)
                 for place in range(offset, self.size, self.world_size):
-                    yield KeyedIndex(order[place], self.seed, epoch)
+                    yield KeyedIndex(int(order[place]), self.seed, epoch)
                     position += self.world_size
         else:
             order, epoch = self._order(self.epoch), self.epoch
             for place in range(position, len(self) * self.world_size, self.world_size):
-                yield KeyedIndex(order[place % self.size], self.seed, epoch)
+                yield KeyedIndex(int(order[place % self.size]), self.seed, epoch)
 
     def _order(self, epoch: int) -> torch.Tensor:
         """The permutation of one epoch, (size,) int64."""

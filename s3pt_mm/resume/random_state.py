@@ -21,11 +21,18 @@ def get_random_state() -> dict[str, Any]:
         long as this process has not used CUDA).
     """
     version, words, gauss = random.getstate()
-    name, keys, position, has_gauss, cached = np.random.get_state()
+    numpy = np.random.get_state(legacy=False)
+    keys, position = numpy['state']['key'], numpy['state']['pos']
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     return dict(
         python=[version, list(words), gauss],
-        numpy=[name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached],
+        numpy=[
+            numpy['bit_generator'],
+            torch.from_numpy(keys.astype(np.int64)),
+            position,
+            numpy['has_gauss'],
+            numpy['gauss'],
+        ],
         torch=torch.get_rng_state(),
         cuda=cuda,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from mmengine import dist
@@ -34,7 +34,7 @@ def on_main(action: Callable[[], T], *, folder: Path) -> T:
     Raises:
         CheckpointError: On all ranks, if the action met it or an ``OSError``.
     """
-    answer = [None, None]
+    answer: list[Any] = [None, None]  # what came of it, and what went wrong
     if dist.is_main_process():
         try:
             answer[0] = action()

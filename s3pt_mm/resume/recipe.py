@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from s3pt_mm.common.models import unwrap
 from s3pt_mm.resume.checkpoint_files import CheckpointError
 
 _SECTIONS = (
@@ -30,7 +30,7 @@ def recipe_of(runner: Runner) -> dict[str, str]:
     # How a run is logged and saved changes nothing in it.
     flat = {n: v for n, v in flat.items() if not n.startswith(_ASIDE)}
     return dict(
-        method=type(_model(runner)).__name__,
+        method=type(unwrap(runner.model)).__name__,
         optimizer=type(getattr(runner.optim_wrapper, 'optimizer', None)).__name__,
         loop=type(runner.train_loop).__name__,
         settings=json.dumps(flat),
@@ -38,7 +38,9 @@ def recipe_of(runner: Runner) -> dict[str, str]:
 
 
 def _flatten(value: Any, name: str, into: dict[str, Any]) -> None:
-    items = value.items() if isinstance(value, Mapping) else None
+    items: Iterable[tuple[Any, Any]] | None = None
+    if isinstance(value, Mapping):
+        items = value.items()
     if isinstance(value, list | tuple):
         items = enumerate(value)
     if items is None or not value:
@@ -88,7 +90,10 @@ def require_same_recipe(
                 f'{source} was written by another recipe: its {key} is {then[key]}, this '
                 f'config has {now[key]}. {remedy}'
             )
-    here, there = _shapes(_model(runner).state_dict()), _shapes(checkpoint.get('state_dict', {}))
+    here, there = (
+        _shapes(unwrap(runner.model).state_dict()),
+        _shapes(checkpoint.get('state_dict', {})),
+    )
     if here != there:
         differ = sorted(n for n in {*here, *there} if here.get(n) != there.get(n))
         first = differ[0]
@@ -114,7 +119,3 @@ def _shapes(state: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
         name.removeprefix('module.'): tuple(getattr(value, 'shape', ()))
         for name, value in state.items()
     }
-
-
-def _model(runner: Runner) -> Any:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model

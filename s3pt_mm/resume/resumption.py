@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from mmengine.logging import print_log
 from mmengine.runner import Runner
@@ -75,6 +75,13 @@ def choose(named: str | None, folder: Path, templates: Iterable[str]) -> Choice:
     return Choice(None)
 
 
+class Lengths(TypedDict):
+    """How long a run is; a loop by iterations has no epochs."""
+
+    epochs: int | None
+    iterations: int
+
+
 class Resumption:
     """A run's identity and what its schedules were made for; both go into every checkpoint.
 
@@ -88,7 +95,7 @@ class Resumption:
         self.loaded: dict[str, Any] | None = None
         self._branch = False
         self._hyperparameters: list[dict[str, Any]] = []
-        self._lengths: dict[str, int | None] | None = None
+        self._lengths: Lengths | None = None
         self._schedules: list[dict[str, Any]] | None = None
 
     def prepare(self, runner: Runner, choice: Choice) -> None:
@@ -132,15 +139,15 @@ class Resumption:
                 level=logging.WARNING,
             )
         info = checkpoint.get('message_hub', {}).get('runtime_info', {})
-        lengths = dict(epochs=info.get('max_epochs'), iterations=info.get('max_iters'))
-        self._lengths = state.get('lengths', lengths)
-        here = _lengths(loop)
+        lengths = Lengths(epochs=info.get('max_epochs'), iterations=info.get('max_iters'))
+        before: Lengths = state.get('lengths', lengths)
+        self._lengths, here = before, _lengths(loop)
         longer = None not in lengths.values() and lengths['iterations'] != here['iterations']
         if touches_rates(changed) or longer:
-            self._fit_schedules(runner, checkpoint, here)
+            self._fit_schedules(runner, checkpoint, before, here)
 
     def _fit_schedules(
-        self, runner: Runner, checkpoint: dict[str, Any], here: dict[str, int | None]
+        self, runner: Runner, checkpoint: dict[str, Any], before: Lengths, here: Lengths
     ) -> None:
         configs = runner.cfg.get('param_scheduler') or []
         configs = [configs] if isinstance(configs, dict) else list(configs)
@@ -149,11 +156,12 @@ class Resumption:
                 f'{runner._load_from}: schedules of several optimisers cannot be computed anew; '
                 'resume with the length, rates and schedules that the run began with.'
             )
-        before, self._schedules = self._lengths, configs
+        self._schedules = configs
         if schedules.ends(configs, **here):  # the config was written, or moved, for this length
             self._lengths = here
         else:
-            epochs = None if here['epochs'] is None else (before['epochs'], here['epochs'])
+            then, now = before['epochs'], here['epochs']
+            epochs = None if then is None or now is None else (then, now)
             iterations = (before['iterations'], here['iterations'])
             self._schedules = schedules.stretch(configs, epochs=epochs, iterations=iterations)
         if configs and not schedules.ends(self._schedules, **here):
@@ -184,7 +192,7 @@ class Resumption:
         return dict(run=self.run, recipe=recipe_of(runner), lengths=lengths)
 
 
-def _lengths(loop: Any) -> dict[str, int | None]:
-    return dict(
+def _lengths(loop: Any) -> Lengths:
+    return Lengths(
         epochs=loop.max_epochs if hasattr(loop, 'run_epoch') else None, iterations=loop.max_iters
     )

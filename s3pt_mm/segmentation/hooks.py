@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
+
+from s3pt_mm.common.models import unwrap
 
 
 @HOOKS.register_module()
@@ -30,7 +31,7 @@ class ClassCheckHook(Hook):
             ValueError: They differ; the message names the file and both values.
         """
         path = getattr(runner, '_load_from', None)
-        model = _unwrapped(runner.model)
+        model = unwrap(runner.model)
         state = checkpoint.get('state_dict', checkpoint)
         own = model.state_dict()
         theirs = {name.removeprefix('module.'): tuple(value.shape) for name, value in state.items()}
@@ -75,17 +76,13 @@ class ClassCheckHook(Hook):
     @staticmethod
     def _compare(runner: Runner, loader: Any, which: str) -> None:
         classes = _classes(loader)
-        head = _unwrapped(runner.model).decode_head
+        head = unwrap(runner.model).decode_head
         if classes is not None and len(classes) != head.num_classes:
             source = getattr(loader.dataset, 'ann_file', '') or loader.dataset.data_prefix
             raise ValueError(
                 f'The {which} data set {source} has {_listed(classes)}, the head '
                 f'{type(head).__name__} {head.num_classes}: set model.decode_head.num_classes.'
             )
-
-
-def _unwrapped(model: Any) -> Any:
-    return model.module if is_model_wrapper(model) else model
 
 
 def _classes(loader: Any) -> Sequence[str] | None:

@@ -77,7 +77,7 @@ def load_tokens(
     return model.requires_grad_(False)
 
 
-def patch_size(model: nn.Module) -> int:
+def patch_size(model: Any) -> int:
     """Side of a patch of :func:`load_tokens`' network, pixels."""
     if isinstance(model, TimmViT):
         return model.patch_size[0]
@@ -134,8 +134,7 @@ def timm_settings(state: Mapping[str, Tensor], num_heads: int | None) -> dict[st
     registers = next((by_end[name].shape[1] for name in _REGISTERS if name in by_end), 0)
     positions = next((by_end[name] for name in _POSITIONS if name in by_end), None)
     scaled = any(re.search(r'ls1|layer_scale1|gamma_1$', name) for name in state)
-    known = scaled and patch is not None and hidden is not None and blocks and 'cls_token' in by_end
-    if not known:
+    if patch is None or hidden is None or not (scaled and blocks and 'cls_token' in by_end):
         return None
     width, side = patch.shape[0], patch.shape[-1]
     settings: dict[str, Any] = dict(patch_size=side, embed_dim=width, depth=max(blocks) + 1)

@@ -15,11 +15,11 @@ from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from s3pt_mm.common.models import unwrap
 from s3pt_mm.weights.convert import dimensions, from_backbone, to_backbone
 from s3pt_mm.weights.files import write_weights
 from s3pt_mm.weights.layouts import LayoutError
@@ -40,7 +40,9 @@ def describe(state: Mapping[str, Tensor], num_heads: int) -> dict[str, Any]:
     size = dimensions(state)
     image, patch = size.pop('img_size'), size.pop('patch_size')
     width, hidden = size['embed_dims'], size['feedforward_channels']
-    timm = dict(img_size=image, patch_size=patch, embed_dim=width, depth=size['num_layers'])
+    timm: dict[str, Any] = dict(
+        img_size=image, patch_size=patch, embed_dim=width, depth=size['num_layers']
+    )
     timm |= dict(num_heads=num_heads, mlp_ratio=hidden / width, num_classes=0)
     ours = dict(arch={**size, 'num_heads': num_heads}, img_size=image, patch_size=patch)
     return {'timm': timm, 'mmpretrain': ours}
@@ -80,7 +82,7 @@ class BackboneFileHook(Hook):
         """
         if self._useless or 'exact_resume' not in checkpoint:  # a best checkpoint has other names
             return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap(runner.model)
         try:
             state = to_backbone(checkpoint)
             heads = model.teacher.backbone.layers[0].attn.num_heads

@@ -28,6 +28,7 @@ from typing import Any
 
 import torch
 from mmengine.logging import print_log
+from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from s3pt_mm.common.reading import read_checkpoint
@@ -160,7 +161,7 @@ def load_strictly(module: nn.Module, checkpoint: str, prefix: str | None = None)
     module.load_state_dict(state, strict=True)
 
 
-class FrozenMixin:
+class FrozenMixin(BaseModule):
     """Freezes the backbone class it stands before in the bases.
 
     The forward runs without autograd, in eval mode whatever the surrounding model's mode is, and
@@ -179,6 +180,8 @@ class FrozenMixin:
             (:class:`~s3pt_mm.method.param_groups.PretrainOptimConstructor`).
         kwargs: Arguments of the backbone class.
     """
+
+    init_cfg: Any
 
     def __init__(
         self,

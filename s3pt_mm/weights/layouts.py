@@ -70,7 +70,7 @@ def _tensors(cls: str, position: str) -> tuple:
     return (('cls_token', (cls,)), ('pos_embed', (position,)))
 
 
-def _hugging_face(layer: str, query: tuple[str, str, str], out: str, fc1: str, fc2: str) -> tuple:
+def _hugging_face(layer: str, query: tuple[str, ...], out: str, fc1: str, fc2: str) -> tuple:
     return _tensors('embeddings.cls_token', 'embeddings.position_embeddings') + _modules(
         (
             ('patch_embed.projection', 'embeddings.patch_embeddings.projection'),
@@ -234,7 +234,7 @@ def rename_to_ours(state: Mapping[str, Tensor], layout_name: str) -> dict[str, T
 def rename_from_ours(state: Mapping[str, Tensor], layout_name: str) -> dict[str, Tensor]:
     """Bring mmpretrain's weights into another layout; the inverse of :func:`rename_to_ours`."""
     depth = LAYOUTS['s3pt_mm'].depth(state)
-    result = {}
+    result: dict[str, Tensor] = {}
     for ours, theirs in LAYOUTS[layout_name].expand(depth):
         if ours in state:
             parts = state[ours].chunk(len(theirs)) if len(theirs) > 1 else (state[ours],)

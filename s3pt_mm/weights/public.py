@@ -163,10 +163,11 @@ def _from_hugging_face(state: Mapping[str, Tensor], rotary: bool) -> dict[str, T
         named[name.replace('embeddings.register_tokens', registers)] = tensor
     joined = {}
     for name, tensor in named.items():
-        head, part, leaf = re.match(r'(.*\.attn\.)([qkv])\.(\w+)$|', name).groups()
-        if part is None:
+        found = re.fullmatch(r'(.*\.attn\.)([qkv])\.(\w+)', name)
+        if found is None:
             joined[name] = tensor
-        elif part == 'q':
+        elif found[2] == 'q':
+            head, _, leaf = found.groups()
             width = torch.zeros_like(tensor)  # DINOv3 has no bias of the keys
             joined[f'{head}qkv.{leaf}'] = torch.cat(
                 [tensor, named.get(f'{head}k.{leaf}', width), named[f'{head}v.{leaf}']]

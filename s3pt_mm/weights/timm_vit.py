@@ -68,6 +68,7 @@ class TimmViT(BaseModule):
         if img_size is not None:
             kwargs['img_size'] = img_size
         fixed = dict(pretrained=False, num_classes=0, dynamic_img_size=True, dynamic_img_pad=True)
+        model: Any  # VisionTransformer or Eva, which share no base class
         try:
             model = timm.create_model(name, **fixed, drop_path_rate=drop_path_rate, **kwargs)
         except (TypeError, RuntimeError) as error:  # an argument or a name that timm does not have
@@ -97,19 +98,19 @@ class TimmViT(BaseModule):
             load_strictly(self, self.init_cfg['checkpoint'], self.init_cfg.get('prefix'))
         self._is_init = True
 
-    def forward(self, images: Tensor) -> tuple[Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """(n, 3, h, w) -> one output; see ``out_type``.
 
         Raises:
             ValueError: 'raw' tokens of an image whose sides are no multiples of the patch.
         """
-        sides = list(zip(images.shape[2:], self.patch_size, strict=True))
+        sides = list(zip(x.shape[2:], self.patch_size, strict=True))
         if self.out_type == 'raw' and any(side % patch for side, patch in sides):
             raise ValueError(
-                f'images of {tuple(images.shape[2:])} pixels are no multiple of the patch, '
+                f'images of {tuple(x.shape[2:])} pixels are no multiple of the patch, '
                 f'{self.patch_size}: choose another size of views'
             )
-        tokens = self.model.forward_features(images)
+        tokens = self.model.forward_features(x)
         if self.out_type == 'raw':
             return (tokens,)
         height, width = (-(-side // patch) for side, patch in sides)

@@ -7,7 +7,7 @@ from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
 from torch.utils.hooks import RemovableHandle
 
-from s3pt_mm.method.hooks.method_schedule import unwrap
+from s3pt_mm.common.models import unwrap
 
 
 @HOOKS.register_module()

@@ -6,7 +6,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
 
-from s3pt_mm.method.hooks.method_schedule import unwrap
+from s3pt_mm.common.models import unwrap
 
 
 @HOOKS.register_module()

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
 
-if TYPE_CHECKING:
-    from s3pt_mm.method.algorithms import TeacherStudent
-
-
-def unwrap(model: Any) -> TeacherStudent:
-    """The algorithm itself, with or without a DDP wrapper around it."""
-    return model.module if is_model_wrapper(model) else model
+from s3pt_mm.common.models import unwrap
 
 
 @HOOKS.register_module()

@@ -10,7 +10,7 @@ from mmpretrain.registry import HOOKS
 from torch import Tensor
 from torch.optim import Optimizer
 
-from s3pt_mm.method.hooks.method_schedule import unwrap
+from s3pt_mm.common.models import unwrap
 
 
 @HOOKS.register_module()
