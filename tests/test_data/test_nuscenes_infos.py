@@ -9,7 +9,8 @@ import pytest
 from s3pt_mm.common.errors import DataError
 from s3pt_mm.data.datasets.info_file import load_info_file
 from s3pt_mm.data.datasets.nuscenes_images import DATA_PREFIX, NuScenesImages
-from s3pt_mm.data.datasets.nuscenes_infos import CLASSES, create_infos
+from s3pt_mm.data.datasets.nuscenes_infos import create_infos
+from s3pt_mm.data.datasets.nuscenes_samples import CLASSES
 from tests.nuscenes_tables import CAMERAS
 
 

@@ -1,0 +1,238 @@
+"""One sample of nuScenes' tables -> its info in mmdet3d's v2 format.
+
+The fields are those of mmdetection3d 1.4's converter; added are each camera's ``ego2global`` at its
+own exposure, ``height``, ``width``, ``lidar2img``, and, on request, ``image_sweeps``. docs/data.md
+has the schema.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from s3pt_mm.common.errors import DataError
+from s3pt_mm.common.files import inside
+from s3pt_mm.data.datasets.nuscenes_images import CAMERAS
+from s3pt_mm.data.geometry import invert, lidar_to_camera, rigid
+
+if TYPE_CHECKING:
+    from nuscenes.nuscenes import NuScenes
+
+CLASSES = (
+    'car', 'truck', 'trailer', 'bus', 'construction_vehicle', 'bicycle', 'motorcycle', 'pedestrian',
+    'traffic_cone', 'barrier',
+)  # fmt: skip
+LIDAR = 'LIDAR_TOP'
+NUM_PTS_FEATS = 5  # x, y, z, intensity, ring
+
+
+class SampleBuilder:
+    """Builds the info of one sample from loaded tables.
+
+    Args:
+        nusc: nuscenes-devkit's tables.
+        max_sweeps: LiDAR sweeps before the key frame to list.
+        image_sweeps: also list the camera images between key frames, each with the LiDAR sweep
+            nearest in time.
+    """
+
+    def __init__(self, nusc: NuScenes, *, max_sweeps: int = 10, image_sweeps: bool = False) -> None:
+        self.nusc, self.max_sweeps, self.image_sweeps = nusc, max_sweeps, image_sweeps
+        self._calibrations: dict[str, dict[str, Any]] = {}
+        self._existing: set[str] = set()
+
+    def build(self, sample: dict[str, Any]) -> dict[str, Any]:
+        """Info of a key frame; ``sample_idx`` is left to the caller.
+
+        Raises:
+            DataError: if a file that the tables name is absent, or a table refers to nothing.
+        """
+        try:
+            return self._build(sample)
+        except KeyError as error:
+            raise DataError(
+                Path(self.nusc.dataroot) / self.nusc.version,
+                f'sample {sample["token"]} refers to {error}, which the tables do not have',
+                'Download the metadata again',
+            ) from error
+
+    def _build(self, sample: dict[str, Any]) -> dict[str, Any]:
+        get = self.nusc.get
+        lidar = get('sample_data', sample['data'][LIDAR])
+        lidar2ego, ego2global = self._extrinsics(lidar), self._pose(lidar)
+        return {
+            'token': sample['token'],
+            'timestamp': sample['timestamp'] / 1e6,
+            'ego2global': ego2global.tolist(),
+            'images': {
+                cam: self._image(get('sample_data', sample['data'][cam]), lidar, key_frame=True)
+                for cam in CAMERAS
+                if cam in sample['data']
+            },
+            'lidar_points': {
+                'num_pts_feats': NUM_PTS_FEATS,
+                'lidar_path': self._file(lidar).name,
+                'lidar2ego': lidar2ego.tolist(),
+            },
+            'lidar_sweeps': self._lidar_sweeps(lidar),
+            'instances': self._instances(sample, invert(ego2global @ lidar2ego)),
+        }
+
+    def _file(self, record: dict[str, Any]) -> Path:
+        """Path of a sample_data record relative to the root, after checking that it exists."""
+        tables = Path(self.nusc.dataroot) / self.nusc.version / 'sample_data.json'
+        path = inside(Path(), record['filename'], tables)
+        if record['filename'] not in self._existing:
+            if not os.path.isfile(os.path.join(self.nusc.dataroot, path)):
+                is_sweep = not record['is_key_frame']
+                raise DataError(
+                    Path(self.nusc.dataroot) / path,
+                    'the tables name this file, but it is absent',
+                    'Download the sweeps too, or use --max-sweeps 0 without --image-sweeps'
+                    if is_sweep
+                    else 'Download the missing part, or leave its samples out with --on-error skip',
+                )
+            self._existing.add(record['filename'])
+        return path
+
+    def _extrinsics(self, record: dict[str, Any]) -> np.ndarray:
+        calibration = self._calibration(record)
+        return calibration['sensor2ego']
+
+    def _calibration(self, record: dict[str, Any]) -> dict[str, Any]:
+        token = record['calibrated_sensor_token']
+        if token not in self._calibrations:
+            row = self.nusc.get('calibrated_sensor', token)
+            sensor2ego = rigid(row['rotation'], row['translation'])
+            # The lists are shared by all samples that share the calibration: pickle stores them
+            # once.
+            self._calibrations[token] = {
+                'sensor2ego': sensor2ego,
+                'sensor2ego_list': sensor2ego.tolist(),
+                'cam2img': row['camera_intrinsic'],
+            }
+        return self._calibrations[token]
+
+    def _pose(self, record: dict[str, Any]) -> np.ndarray:
+        row = self.nusc.get('ego_pose', record['ego_pose_token'])
+        return rigid(row['rotation'], row['translation'])
+
+    def _image(
+        self, record: dict[str, Any], lidar: dict[str, Any], *, key_frame: bool
+    ) -> dict[str, Any]:
+        calibration = self._calibration(record)
+        ego2global = self._pose(record)
+        lidar2cam = lidar_to_camera(
+            lidar2ego=self._extrinsics(lidar),
+            lidar_ego2global=self._pose(lidar),
+            cam2ego=calibration['sensor2ego'],
+            cam_ego2global=ego2global,
+        )
+        lidar2img = np.eye(4)
+        lidar2img[:3] = np.asarray(calibration['cam2img'], dtype=np.float64) @ lidar2cam[:3]
+        path = self._file(record)
+        return {
+            'img_path': path.name if key_frame else path.as_posix(),
+            'height': record['height'],
+            'width': record['width'],
+            'cam2img': calibration['cam2img'],
+            'cam2ego': calibration['sensor2ego_list'],
+            'lidar2cam': lidar2cam.tolist(),
+            'lidar2img': lidar2img.tolist(),
+            'ego2global': ego2global.tolist(),
+            'sample_data_token': record['token'],
+            'timestamp': record['timestamp'] / 1e6,
+        }
+
+    def _lidar_sweeps(self, key: dict[str, Any]) -> list[dict[str, Any]]:
+        sweeps: list[dict[str, Any]] = []
+        key2global = self._pose(key) @ self._extrinsics(key)
+        record = key
+        while len(sweeps) < self.max_sweeps and record['prev']:
+            record = self.nusc.get('sample_data', record['prev'])
+            lidar2ego, ego2global = self._extrinsics(record), self._pose(record)
+            sweeps.append(
+                {
+                    'timestamp': record['timestamp'] / 1e6,
+                    'ego2global': ego2global.tolist(),
+                    'sample_data_token': record['token'],
+                    'lidar_points': {
+                        'num_pts_feats': NUM_PTS_FEATS,
+                        'lidar_path': self._file(record).as_posix(),
+                        'lidar2ego': self._calibration(record)['sensor2ego_list'],
+                        'lidar2sensor': (invert(ego2global @ lidar2ego) @ key2global).tolist(),
+                    },
+                }
+            )
+        return sweeps
+
+    def _instances(self, sample: dict[str, Any], global2lidar: np.ndarray) -> list[dict[str, Any]]:
+        from nuscenes.eval.detection.utils import category_to_detection_name
+
+        instances = []
+        for token in sample['anns']:
+            row = self.nusc.get('sample_annotation', token)
+            name = category_to_detection_name(row['category_name'])
+            label = CLASSES.index(name) if name in CLASSES else -1
+            box2lidar = global2lidar @ rigid(row['rotation'], row['translation'])
+            width, length, height = row['size']
+            velocity = global2lidar[:3, :3] @ np.append(self.nusc.box_velocity(token)[:2], 0.0)
+            instances.append(
+                {
+                    'bbox_label': label,
+                    'bbox_3d': [
+                        *box2lidar[:3, 3].tolist(),
+                        length,
+                        width,
+                        height,
+                        float(np.arctan2(box2lidar[1, 0], box2lidar[0, 0])),
+                    ],
+                    'bbox_3d_isvalid': row['num_lidar_pts'] + row['num_radar_pts'] > 0,
+                    'bbox_label_3d': label,
+                    'num_lidar_pts': row['num_lidar_pts'],
+                    'num_radar_pts': row['num_radar_pts'],
+                    'velocity': velocity[:2].tolist(),
+                }
+            )
+        return instances
+
+    def add_image_sweeps(self, infos: dict[str, dict[str, Any]], scene: dict[str, Any]) -> None:
+        """Attach the images between key frames to the infos (by sample token) of their samples."""
+        first = self.nusc.get('sample', scene['first_sample_token'])
+        lidars = self._chain(first['data'][LIDAR])
+        times = np.array([record['timestamp'] for record in lidars])
+        for info in infos.values():
+            info['image_sweeps'] = []
+        for cam in CAMERAS:
+            if cam not in first['data']:
+                continue
+            for record in self._chain(first['data'][cam]):
+                if record['is_key_frame'] or record['sample_token'] not in infos:
+                    continue
+                nearest = lidars[int(np.abs(times - record['timestamp']).argmin())]
+                infos[record['sample_token']]['image_sweeps'].append(
+                    {
+                        'timestamp': record['timestamp'] / 1e6,
+                        'ego2global': self._pose(record).tolist(),
+                        'images': {cam: self._image(record, nearest, key_frame=False)},
+                        'lidar_points': {
+                            'num_pts_feats': NUM_PTS_FEATS,
+                            'lidar_path': self._file(nearest).as_posix(),
+                            'timestamp': nearest['timestamp'] / 1e6,
+                        },
+                    }
+                )
+
+    def _chain(self, token: str) -> list[dict[str, Any]]:
+        """All records of a sensor in a scene, in time order, from any one of them."""
+        record = self.nusc.get('sample_data', token)
+        while record['prev']:
+            record = self.nusc.get('sample_data', record['prev'])
+        records = [record]
+        while record['next']:
+            record = self.nusc.get('sample_data', record['next'])
+            records.append(record)
+        return records
