@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 import torch
 import torchvision.transforms.functional as TF
+from mmcv.transforms import Compose
+from mmengine.fileio import BaseStorageBackend, register_backend
 from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
 from mmpretrain.registry import TRANSFORMS
 from PIL import Image
 from torchvision.transforms import RandomResizedCrop
 
+from s3pt_mm.common.errors import DataError
 from s3pt_mm.data.transforms import photometric as colour
-from s3pt_mm.data.transforms.image import EncodedImage
+from s3pt_mm.data.transforms.image import EncodedImage, image_of
 from s3pt_mm.data.transforms.tokens import TokenGeometry
 from s3pt_mm.data.transforms.views import MultiCropViews, TwoViews, draw_box, resize
 from s3pt_mm.resume.keyed_sampler import KeyedIndex
@@ -341,3 +344,77 @@ def test_registered_for_every_library():
     assert TRANSFORMS.build({'type': 'SeedFromIndex'}).__class__ is SeedFromIndex
     for name in ('LoadImage', 'LoadLidar', 'TwoViews', 'TokenGeometry', 'PackViews'):
         assert TRANSFORMS.get(name) is not None
+
+
+# ---- a host's loader ----------------------------------------------------------------------------
+
+
+class Store(BaseStorageBackend):
+    """Files by name in memory, as an object store keeps them."""
+
+    files: dict[str, bytes] = {}
+
+    def get(self, filepath: str) -> bytes:
+        return self.files[filepath]
+
+    def get_text(self, filepath: str, encoding: str = 'utf-8') -> str:
+        return self.get(filepath).decode(encoding)
+
+
+register_backend('test_store', Store)
+
+
+def run(pipeline: list[dict], item: dict) -> dict:
+    np.random.seed(4)
+    return Compose([TRANSFORMS.build(step) for step in pipeline])(dict(item))
+
+
+@pytest.mark.parametrize('views', ['TwoViews', 'MultiCropViews'])
+@pytest.mark.parametrize('suffix', ['.jpg', '.png'])
+def test_a_hosts_loader_and_backend_give_our_loaders_views(tmp_path, suffix, views, photo):
+    picture = photo.decode(2)
+    path = tmp_path / f'frame{suffix}'
+    cv2.imwrite(str(path), picture[..., ::-1])
+    Store.files = {'store://frame': path.read_bytes()}
+    item = dict(img_path=str(path), ori_size=picture.shape[1::-1], cam2img=np.eye(3))
+    size = dict(size=96) | (dict(num_local=2, local_size=48) if views == 'MultiCropViews' else {})
+    rest = [
+        dict(type=views, max_reduction=1, **size),
+        dict(type='TokenGeometry', patch_size=16),
+        dict(type='PackViews'),
+    ]
+    ours = run([dict(type='LoadImage'), *rest], item)
+    host = run([dict(type='LoadImageFromFile'), *rest], item)
+    backend = dict(type='LoadImageFromFile', backend_args=dict(backend='test_store'))
+    stored = run([backend, *rest], item | dict(img_path='store://frame'))
+    for other in (host, stored):
+        assert all(torch.equal(a, b) for a, b in zip(ours['inputs'], other['inputs'], strict=True))
+        assert torch.equal(
+            ours['data_samples'].get('token_xy'), other['data_samples'].get('token_xy')
+        )
+
+
+def test_bytes_and_pixels_of_the_same_image_are_the_same_image(photo):
+    assert np.array_equal(image_of(dict(img=photo.data)).decode(), photo.decode())
+    pixels = photo.decode()[..., ::-1]
+    assert np.array_equal(image_of(dict(img=pixels)).decode(), photo.decode())
+
+
+@pytest.mark.parametrize(
+    ('item', 'message'),
+    [
+        (dict(img=np.zeros((9, 9, 3), np.float32)), 'float32 of shape'),
+        (dict(img=np.zeros((9, 9), np.uint8)), 'LoadImageFromFile'),
+        (dict(img=np.zeros((9, 9, 3), np.uint8), ori_size=(9, 8)), 'calibration would not fit'),
+    ],
+)
+def test_what_a_hosts_loader_must_not_give(item, message):
+    with pytest.raises(DataError, match=message):
+        image_of(dict(item, img_path='a.png'))
+
+
+def test_depth_needs_the_size_of_a_hosts_image_too(tmp_path):
+    np.save(tmp_path / 'depth.npy', np.full((6, 8), 5.0, np.float32))
+    item = dict(img=np.zeros((60, 80, 3), np.uint8), depth_map=str(tmp_path / 'depth.npy'))
+    found = TRANSFORMS.build(dict(type='LoadDepthMap')).transform(item)['lidar_uvd']
+    assert found[:, 0].max() == 75 and found[:, 1].max() == 55

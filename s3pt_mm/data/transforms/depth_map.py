@@ -13,6 +13,7 @@ from mmpretrain.registry import TRANSFORMS
 from s3pt_mm.common.errors import DataError
 from s3pt_mm.data.geometry.completion import GRID_WIDTH
 from s3pt_mm.data.shards import Span, read_bytes
+from s3pt_mm.data.transforms.image import image_of
 
 _WRITE = 'Write one channel: a 16-bit PNG (depth / scale, 0 where unknown) or a .npy of metres'
 
@@ -84,7 +85,7 @@ class LoadDepthMap(BaseTransform):
     """Read the item's ``depth_map`` as points of its image, in place of ``LoadLidar``.
 
     Adds ``lidar_uvd`` (M, 3) float32: u, v in source pixels and depth in metres. Does nothing
-    where the item has no ``depth_map``. Needs ``img`` of ``LoadImage`` for the image's size; the
+    where the item has no ``depth_map``. Comes after the image's loader, for the image's size; the
     map may be smaller than the image, of the same shape.
 
     Args:
@@ -109,8 +110,9 @@ class LoadDepthMap(BaseTransform):
         if path is None:
             return results
         depth = read_depth_map(path, self.scale, results.get('depth_span'))
-        (width, height), (rows, columns) = results['img'].size, depth.shape
-        fits_image(path, depth, results['img'].size)
+        size = image_of(results).size
+        (width, height), (rows, columns) = size, depth.shape
+        fits_image(path, depth, size)
         stride = max(1, round(columns / self.grid_width))
         start = stride // 2
         kept = depth[start::stride, start::stride]

@@ -1,4 +1,7 @@
-"""Reading an image file; pixels are decoded later, when the crops are known."""
+"""Reading an image file; pixels are decoded later, when the crops are known.
+
+A host's loader, which decodes at once, may stand in place of ``LoadImage``.
+"""
 
 from __future__ import annotations
 
@@ -143,6 +146,60 @@ class EncodedImage:
         return (image >> (bits - 8)).astype(np.uint8)
 
 
+class LoadedImage:
+    """Pixels of a host's loader, such as mmcv's ``LoadImageFromFile``, read as an
+    :class:`EncodedImage` is.
+
+    Args:
+        pixels: (h, w, 3) uint8, BGR as OpenMMLab's loaders give them.
+        path: for messages.
+
+    Raises:
+        DataError: for pixels of another kind.
+    """
+
+    is_jpeg = False
+
+    def __init__(self, pixels: np.ndarray, path: str) -> None:
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+            raise DataError(
+                path,
+                f'its loader gave {pixels.dtype} of shape {pixels.shape}, not (h, w, 3) uint8',
+                "Load it with dict(type='LoadImageFromFile'), or with dict(type='LoadImage')",
+            )
+        self.pixels, self.path = pixels, path
+        self.size: tuple[int, int] = (pixels.shape[1], pixels.shape[0])
+
+    def decode(self, reduction: int = 1) -> np.ndarray:
+        """Pixels, RGB uint8; every ``reduction``-th one."""
+        return cv2.cvtColor(self.pixels[::reduction, ::reduction], cv2.COLOR_BGR2RGB)
+
+
+def image_of(results: dict[str, Any]) -> EncodedImage | LoadedImage:
+    """The image of an item, whoever loaded it: ``LoadImage``, or a host's loader.
+
+    Args:
+        results: With ``img``: an :class:`EncodedImage`, a file's bytes, or BGR pixels.
+
+    Raises:
+        DataError: It is no image, or not of the size that the calibration is for.
+    """
+    image, path = results['img'], results.get('img_path', 'an image')
+    if isinstance(image, bytes):
+        image = EncodedImage(image, path, upright=results.get('upright', False))
+    elif isinstance(image, np.ndarray):
+        image = LoadedImage(image, path)
+    expected = results.get('ori_size')
+    if expected is not None and tuple(expected) != image.size:
+        raise DataError(
+            path,
+            f'the image has {image.size[0]} x {image.size[1]} pixels, the info file says '
+            f'{expected[0]} x {expected[1]}',
+            'The calibration would not fit: use the original image, or correct the info file',
+        )
+    return image
+
+
 def _turned(image: np.ndarray, orientation: int) -> np.ndarray:
     """Pixels as EXIF's orientation 1 to 8 wants them seen; anything else turns nothing."""
     if not 2 <= orientation <= 8:
@@ -187,15 +244,6 @@ class LoadImage(BaseTransform):
                 'Check data_root and data_prefix, or run s3pt-check',
             ) from error
         upright = results.get('upright', False)
-        image = EncodedImage(data, path, upright=upright, bits=self.bits)
-        expected = results.get('ori_size')
-        if expected is not None and tuple(expected) != image.size:
-            raise DataError(
-                path,
-                f'the image has {image.size[0]} x {image.size[1]} pixels, the info file says '
-                f'{expected[0]} x {expected[1]}',
-                'The calibration would not fit: use the original image, or correct the info file',
-            )
-        results['img'] = image
-        results['ori_shape'] = image.size[::-1]
+        results['img'] = EncodedImage(data, path, upright=upright, bits=self.bits)
+        results['ori_shape'] = image_of(results).size[::-1]
         return results

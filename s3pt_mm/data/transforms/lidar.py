@@ -9,10 +9,11 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmpretrain.registry import TRANSFORMS
 
-from s3pt_mm.data.geometry import invert, project_points, transform_points
 from s3pt_mm.common.errors import DataError
+from s3pt_mm.data.geometry import invert, project_points, transform_points
 from s3pt_mm.data.geometry.completion import GRID_WIDTH, METHODS, complete_points
 from s3pt_mm.data.shards import Span, read_bytes
+from s3pt_mm.data.transforms.image import image_of
 
 _RELOAD = 'Copy the sweep again from its source, or use with_lidar=False'
 
@@ -110,6 +111,7 @@ class LoadLidar(BaseTransform):
         lidar = results.get('lidar_points')
         if lidar is None:
             return results
+        size = image_of(results).size
         points = _points(lidar)
         earlier = lidar.get('sweeps', ())[: self.sweeps]
         points = np.concatenate([points, *(self._earlier(sweep) for sweep in earlier)])
@@ -117,14 +119,14 @@ class LoadLidar(BaseTransform):
             points,
             lidar['lidar2cam'],
             results['cam2img'],
-            results['img'].size,
+            size,
             min_depth=self.min_depth,
             border=self.border,
             distortion=results.get('distortion'),
         )
         results['lidar_uvd'] = complete_points(
             uvd,
-            results['img'].size,
+            size,
             method=self.depth_completion,
             grid_width=self.grid_width,
         )

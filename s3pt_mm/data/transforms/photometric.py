@@ -145,8 +145,8 @@ class Photometric:
     def as_row(self, colours: Colours) -> np.ndarray:
         """(11,) float32, as :func:`s3pt_mm.kernels.photometric.colour_views` wants it."""
         done = [step for step, _ in colours.steps]
-        row = np.array([*done, *(step for step in range(4) if step not in done), 1, 1, 1, 0, 0, 0, 256],
-                       dtype=np.float32)  # fmt: skip
+        left = [step for step in range(4) if step not in done]
+        row = np.array([*done, *left, 1, 1, 1, 0, 0, 0, 256], dtype=np.float32)
         for step, factor in colours.steps:
             row[4 + step] = factor
         row[8] = colours.grey

@@ -14,7 +14,7 @@ from mmcv.transforms import BaseTransform
 from mmpretrain.registry import TRANSFORMS
 
 from s3pt_mm.common.errors import DataError
-from s3pt_mm.data.transforms.image import EncodedImage
+from s3pt_mm.data.transforms.image import EncodedImage, LoadedImage, image_of
 from s3pt_mm.data.transforms.photometric import Photometric
 
 _ATTEMPTS = 10  # torchvision's RandomResizedCrop
@@ -63,6 +63,7 @@ def resize(crop: np.ndarray, size: int) -> np.ndarray:
 class MultiCropViews(BaseTransform):
     """DINO's global and local views; :class:`TwoViews` of CrIBo and S3PT are the globals alone.
 
+    Takes the image of ``LoadImage``, or of mmcv's ``LoadImageFromFile`` with its file backends.
     Replaces ``results['img']`` by a list of (size, size, 3) uint8 RGB views, globals first, and
     adds ``view_boxes`` (V, 4) int64, x0, y0, x1, y1 in source pixels, and ``view_flips`` (V,) bool.
     Numbers: DINO (arXiv 2104.14294, public augmentation); scales: S3PT supplement, Tables 1-3.
@@ -164,7 +165,7 @@ class MultiCropViews(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """See the class."""
-        image: EncodedImage = results['img']
+        image = image_of(results)
         if min(image.size) < self.size and not self.allow_enlarging:
             raise DataError(
                 image.path,
@@ -201,7 +202,7 @@ class MultiCropViews(BaseTransform):
         results.update(img=views, view_boxes=boxes, view_flips=np.array(flips, dtype=bool))
         return results
 
-    def choose_reduction(self, image: EncodedImage, boxes: np.ndarray) -> int:
+    def choose_reduction(self, image: EncodedImage | LoadedImage, boxes: np.ndarray) -> int:
         """Largest allowed decoding factor that leaves every crop at least as large as its view."""
         if not image.is_jpeg:
             return 1
