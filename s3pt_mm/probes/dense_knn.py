@@ -12,15 +12,12 @@ the memory over augmentation epochs; here the search is exact and the memory a s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
-
-from s3pt_mm.probes.confusion import confusion_matrix, scores
 
 ArrayLike = Tensor | NDArray
 
@@ -72,69 +69,6 @@ class PatchMemory:
         found = torch.einsum('qk,qkc->qc', weights, self.shares[torch.from_numpy(index)])
         found[torch.from_numpy(~vectors.any(1))] = self.shares.mean(0)
         return found
-
-
-def dense_knn_miou(
-    memory_features: ArrayLike,
-    memory_label_histograms: ArrayLike,
-    query_features: Sequence[ArrayLike],
-    query_label_maps: Sequence[NDArray],
-    num_classes: int,
-    k: int = 30,
-    temperature: float = 0.02,
-    *,
-    classes: Sequence[str] | None = None,
-) -> dict[str, Any]:
-    """mIoU of dense nearest-neighbour segmentation.
-
-    Args:
-        memory_features: (M, d) patch features of training images.
-        memory_label_histograms: (M, C), from :func:`patch_label_histograms`.
-        query_features: One (rows, columns, d) grid of patch features a test image.
-        query_label_maps: One (H, W) label map a test image, at full resolution, 255 ignored.
-        num_classes: Number of classes C.
-        k: Number of neighbours.
-        temperature: Of the softmax over similarities.
-        classes: Class names for the result's keys; default '0', '1', ...
-
-    Returns:
-        ``dict(mIoU, mAcc, aAcc, IoU={class: percent}, Acc={class: percent})``, in percent.
-
-    Raises:
-        ValueError: Numbers of images or sizes do not fit.
-    """
-    if len(query_features) != len(query_label_maps) or not len(query_features):
-        raise ValueError(
-            f'{len(query_features)} images with features, {len(query_label_maps)} label maps; '
-            'there must be one each, and at least one.'
-        )
-    memory = PatchMemory(memory_features, memory_label_histograms)
-    if memory.shares.shape[1] != num_classes:
-        raise ValueError(
-            f'The label histograms have {memory.shares.shape[1]} columns, not {num_classes}.'
-        )
-    confusion = np.zeros((num_classes, num_classes), np.int64)
-    for features, label_map in zip(query_features, query_label_maps, strict=True):
-        prediction = segment(memory, features, label_map.shape, k=k, temperature=temperature)
-        confusion += confusion_matrix(prediction, label_map, num_classes=num_classes)
-    return scores(confusion, classes or [str(index) for index in range(num_classes)])
-
-
-def segment(
-    memory: PatchMemory,
-    features: ArrayLike,
-    size: Sequence[int],
-    *,
-    k: int = 30,
-    temperature: float = 0.02,
-) -> NDArray[np.int64]:
-    """Predicted classes (H, W) of one image from its patch features (rows, columns, d)."""
-    features = _float32(features)
-    if features.ndim != 3:
-        raise ValueError(f'Query features have shape {features.shape}, not (rows, columns, d).')
-    rows, columns, width = features.shape
-    shares = memory.classify(features.reshape(-1, width), k=k, temperature=temperature)
-    return largest_class(shares.reshape(rows, columns, -1), size)
 
 
 def largest_class(grid: Tensor, size: Sequence[int]) -> NDArray[np.int64]:

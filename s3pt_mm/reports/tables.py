@@ -1,12 +1,13 @@
 """One table writer for every report of the package: Markdown, CSV and LaTeX from the same rows."""
 
-import csv
-import io
-import math
-import numbers
+from __future__ import annotations
+
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
 from pathlib import Path
+
+import pandas as pd
 
 from s3pt_mm.common.files import write_text
 
@@ -52,19 +53,18 @@ def write_table(
         ValueError: A format is unknown, there is no column, or a row has a key that is no column
             (a misspelt key would otherwise be an empty cell).
     """
-    headings = _headings(columns)
-    _check(rows, headings, formats)
-    writers: dict[str, Callable[[], str]] = {
-        'md': lambda: to_markdown(rows, headings, caption=caption, float_format=float_format),
-        'csv': lambda: to_csv(rows, headings),
-        'tex': lambda: to_latex(rows, headings, caption=caption, float_format=float_format),
-    }
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown:
+        raise ValueError(f'unknown table format {unknown}; choose from {list(FORMATS)}')
+    written = dict(
+        md=to_markdown(rows, columns, caption=caption, float_format=float_format),
+        csv=to_csv(rows, columns),
+        tex=to_latex(rows, columns, caption=caption, float_format=float_format),
+    )
     stem = Path(path_stem)
-    paths = []
-    for name in formats:
-        path = stem.with_name(f'{stem.name}.{name}')
-        write_text(path, writers[name]())
-        paths.append(path)
+    paths = [stem.with_name(f'{stem.name}.{name}') for name in formats]
+    for path, name in zip(paths, formats, strict=True):
+        write_text(path, written[name])
     return paths
 
 
@@ -72,58 +72,35 @@ def to_markdown(
     rows: Sequence[Row], columns: Columns, *, caption: str = '', float_format: str = '.3f'
 ) -> str:
     """The table as Markdown; columns whose cells are all numbers are aligned right."""
-    headings = _headings(columns)
-    lines = [caption, ''] if caption else []
-    lines.append(_markdown_line(headings.values()))
-    rules = ['---:' if _is_numeric(rows, key) else '---' for key in headings]
-    lines.append(_markdown_line(rules))
-    for row in rows:
-        cells = (_cell(row.get(key), float_format) for key in headings)
-        lines.append(_markdown_line(cell.replace('|', r'\|') for cell in cells))
-    return '\n'.join(lines) + '\n'
+    frame = _frame(rows, columns)
+    cells = _cells(frame, float_format).map(lambda cell: cell.replace('|', r'\|'))
+    lines = [frame.columns, ['---:' if right else '---' for right in _numeric(frame)]]
+    lines += cells.values.tolist()
+    table = '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+    return f'{caption}\n\n{table}\n' if caption else f'{table}\n'
 
 
 def to_csv(rows: Sequence[Row], columns: Columns) -> str:
     """The table as CSV with every digit of every float."""
-    headings = _headings(columns)
-    buffer = io.StringIO(newline='')
-    writer = csv.writer(buffer, lineterminator='\n')
-    writer.writerow(headings.values())
-    for row in rows:
-        values = (row.get(key) for key in headings)
-        writer.writerow(['' if _is_empty(value) else value for value in values])
-    return buffer.getvalue()
+    return _frame(rows, columns).to_csv(index=False, lineterminator='\n')
 
 
 def to_latex(
     rows: Sequence[Row], columns: Columns, *, caption: str = '', float_format: str = '.3f'
 ) -> str:
     """The table as a LaTeX ``table`` with ``booktabs`` rules, ready for ``\\input``."""
-    headings = _headings(columns)
-    alignment = ''.join('r' if _is_numeric(rows, key) else 'l' for key in headings)
-    lines = [r'\begin{table}', r'\centering']
-    if caption:
-        lines.append(rf'\caption{{{_escape_latex(caption)}}}')
-    lines += [rf'\begin{{tabular}}{{{alignment}}}', r'\toprule']
-    lines.append(' & '.join(_escape_latex(text) for text in headings.values()) + r' \\')
-    lines.append(r'\midrule')
-    for row in rows:
-        cells = (_cell(row.get(key), float_format) for key in headings)
-        lines.append(' & '.join(_escape_latex(cell) for cell in cells) + r' \\')
-    lines += [r'\bottomrule', r'\end{tabular}', r'\end{table}']
-    return '\n'.join(lines) + '\n'
+    frame = _frame(rows, columns)
+    cells = _cells(frame, float_format).map(_escaped).rename(columns=_escaped)
+    return cells.style.hide(axis='index').to_latex(
+        caption=_escaped(caption) or None,
+        column_format=''.join('r' if right else 'l' for right in _numeric(frame)),
+        hrules=True,
+        position_float='centering',
+    )
 
 
-def _headings(columns: Columns) -> dict[str, str]:
-    if isinstance(columns, Mapping):
-        return dict(columns)
-    return {key: key for key in columns}
-
-
-def _check(rows: Sequence[Row], headings: Mapping[str, str], formats: Sequence[str]) -> None:
-    unknown = [name for name in formats if name not in FORMATS]
-    if unknown:
-        raise ValueError(f'unknown table format {unknown}; choose from {list(FORMATS)}')
+def _frame(rows: Sequence[Row], columns: Columns) -> pd.DataFrame:
+    headings = dict(columns) if isinstance(columns, Mapping) else {key: key for key in columns}
     if not headings:
         raise ValueError('a table needs at least one column')
     for number, row in enumerate(rows):
@@ -132,34 +109,25 @@ def _check(rows: Sequence[Row], headings: Mapping[str, str], formats: Sequence[s
             raise ValueError(
                 f'row {number} has keys {strangers} that are no columns; columns: {list(headings)}'
             )
+    # As objects: one missing figure must not make floats of the other integers.
+    cells = [[row.get(key) for key in headings] for row in rows]
+    return pd.DataFrame(cells, columns=list(headings.values()), dtype=object)
 
 
-def _is_empty(value: object) -> bool:
-    return value is None or (_is_float(value) and math.isnan(value))
+def _cells(frame: pd.DataFrame, float_format: str) -> pd.DataFrame:
+    def cell(value: object) -> str:
+        if pd.isna(value):
+            return EMPTY_CELL
+        is_float = isinstance(value, Real) and not isinstance(value, Integral)
+        return format(float(value), float_format) if is_float else str(value)
+
+    return frame.map(cell)
 
 
-def _is_float(value: object) -> bool:
-    """True for Python's and NumPy's floats of any width, False for integers."""
-    return isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral)
+def _numeric(frame: pd.DataFrame) -> list[bool]:
+    found = [frame.iloc[:, place].dropna() for place in range(frame.shape[1])]
+    return [len(c) > 0 and not any(isinstance(v, str | bool) for v in c) for c in found]
 
 
-def _is_numeric(rows: Sequence[Row], key: str) -> bool:
-    values = [row.get(key) for row in rows]
-    numbers = [value for value in values if not _is_empty(value)]
-    return bool(numbers) and not any(isinstance(value, str | bool) for value in numbers)
-
-
-def _cell(value: object, float_format: str) -> str:
-    if _is_empty(value):
-        return EMPTY_CELL
-    if _is_float(value):
-        return format(float(value), float_format)
-    return str(value)
-
-
-def _markdown_line(cells: Iterable[str]) -> str:
-    return '| ' + ' | '.join(cells) + ' |'
-
-
-def _escape_latex(text: str) -> str:
+def _escaped(text: str) -> str:
     return ''.join(_LATEX_ESCAPES.get(character, character) for character in text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,30 +11,8 @@ compat.apply()  # before mmpretrain.models is imported for the first time
 
 from mmpretrain.models.backbones import VisionTransformer  # noqa: E402
 
-from s3pt_mm.common.reading import read_checkpoint  # noqa: E402
 from s3pt_mm.weights.convert import dimensions, to_backbone  # noqa: E402
 from s3pt_mm.weights.layouts import LayoutError  # noqa: E402
-
-
-def load_vit(
-    path: str | os.PathLike[str], *, network: str = 'teacher', num_heads: int | None = None
-) -> VisionTransformer:
-    """mmpretrain's ViT with the weights of a checkpoint, in eval mode, without gradients.
-
-    Args:
-        path: Anything that ``s3pt-convert`` reads.
-        network: ``teacher`` or ``student``.
-        num_heads: Attention heads, which no weight tells; default: one for each 64 of width, as in
-            ViT-Ti, S, B and L (4 in ToyDrive's ViT of width 128, whose heads have 32).
-
-    Returns:
-        The network; ``forward`` gives ``(tokens,)``, (B, 1 + patches, d), the class token first.
-
-    Raises:
-        FileNotFoundError: See :func:`read_checkpoint`.
-        LayoutError: No ViT, or heads that do not divide its width.
-    """
-    return from_state(read_checkpoint(path), str(path), network=network, num_heads=num_heads)
 
 
 def from_state(
@@ -45,7 +22,21 @@ def from_state(
     network: str = 'teacher',
     num_heads: int | None = None,
 ) -> VisionTransformer:
-    """:func:`load_vit` of what was read; ``source`` names it in messages."""
+    """mmpretrain's ViT with the weights of a checkpoint, in eval mode, without gradients.
+
+    Args:
+        content: What ``read_checkpoint`` returned.
+        source: Its name, for messages.
+        network: ``teacher`` or ``student``.
+        num_heads: Attention heads, which no weight tells; default: one for each 64 of width, as in
+            ViT-Ti, S, B and L (4 in ToyDrive's ViT of width 128, whose heads have 32).
+
+    Returns:
+        The network; ``forward`` gives ``(tokens,)``, (B, 1 + patches, d), the class token first.
+
+    Raises:
+        LayoutError: No ViT, or heads that do not divide its width.
+    """
     state = to_backbone(content, network=network, source=source)
     size = dimensions(state)
     image, patch, width = size.pop('img_size'), size.pop('patch_size'), size['embed_dims']

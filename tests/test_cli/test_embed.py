@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from s3pt_mm.cli import embed
+from s3pt_mm.weights.any_vit import load_tokens
 from s3pt_mm.weights.files import write_weights
-from s3pt_mm.weights.plain_vit import load_vit
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def case(tmp_path: Path) -> tuple[list[str], torch.nn.Module]:
         Image.fromarray(generator.integers(0, 255, (40, 50, 3)).astype(np.uint8)).save(path)
     command = [str(tmp_path / 'vit.pth'), str(tmp_path / 'images'), '--image-size', '32', '48']
     command += ['--batch-size', '2', '--num-heads', '2', '--device', 'cpu']
-    return command, load_vit(tmp_path / 'vit.pth', num_heads=2)
+    return command, load_tokens(tmp_path / 'vit.pth', num_heads=2)
 
 
 def test_three_formats_hold_the_same_tokens(case, tmp_path: Path, capsys) -> None:

@@ -11,8 +11,8 @@ from PIL import Image
 
 from s3pt_mm.cli import export
 from s3pt_mm.cli.embed import read_image
+from s3pt_mm.weights.any_vit import load_tokens
 from s3pt_mm.weights.files import write_weights
-from s3pt_mm.weights.plain_vit import load_vit
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_hugging_face_reads_network_and_processor(checkpoint: Path, tmp_path: Pa
     with torch.no_grad():
         tokens = theirs(ours, interpolate_pos_encoding=True).last_hidden_state
     torch.testing.assert_close(
-        tokens, load_vit(checkpoint, num_heads=2)(ours)[0], atol=1e-4, rtol=0
+        tokens, load_tokens(checkpoint, num_heads=2)(ours)[0], atol=1e-4, rtol=0
     )
     assert 'width 16, 2 layers, patch 16' in (out / 'README.md').read_text()
 

@@ -113,7 +113,6 @@ def test_table_4(name: str) -> None:
     decoder = head.decoder
     assert (decoder.num_layers, decoder.num_heads, decoder.feedforward_channels) == (6, 8, 2048)
     assert decoder.dropout == 0.1
-    assert config.voxel_size == [0.2, 0.2, 8]
     assert config.train_dataloader.batch_size == 2
     optimizer = config.optim_wrapper.optimizer
     assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', 3e-4, 0.01)

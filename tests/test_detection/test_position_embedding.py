@@ -55,17 +55,16 @@ def test_depth_bins_grow_linearly() -> None:
 def test_cache_computes_a_calibration_once_and_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     cache = FrustumCache(depths=depth_bins(4, 1.0, 60.0), position_range=RANGE, max_entries=2)
     device, first = torch.device('cpu'), rig()
-    volume, mask = cache.lookup(first, IMAGE, SIZE, device)
+    volume = cache.lookup(first, IMAGE, SIZE, device)
     assert volume.shape == (18, 12)
-    assert mask.shape == (3, 2, 3)
-    assert cache.lookup(first.copy(), IMAGE, SIZE, device)[0] is volume  # by content
+    assert cache.lookup(first.copy(), IMAGE, SIZE, device) is volume  # by content
     shifted = [first + 1e-6 * n for n in (1, 2)]
-    assert cache.lookup(shifted[0], IMAGE, SIZE, device)[0] is not volume
-    assert cache.lookup(first, IMAGE, SIZE, device)[0] is volume  # now the latest
+    assert cache.lookup(shifted[0], IMAGE, SIZE, device) is not volume
+    assert cache.lookup(first, IMAGE, SIZE, device) is volume  # now the latest
     cache.lookup(shifted[1], IMAGE, SIZE, device)
     assert len(cache) == 2
     monkeypatch.setattr('s3pt_mm.detection.petr.position_embedding.frustum_points', None)
-    assert cache.lookup(first, IMAGE, SIZE, device)[0] is volume  # the older one went
+    assert cache.lookup(first, IMAGE, SIZE, device) is volume  # the older one went
     with pytest.raises(TypeError):
         cache.lookup(shifted[0], IMAGE, SIZE, device)
     assert len(copy.deepcopy(cache)) == 0
@@ -73,7 +72,7 @@ def test_cache_computes_a_calibration_once_and_is_bounded(monkeypatch: pytest.Mo
 
 def test_cache_of_size_zero_keeps_nothing() -> None:
     cache = FrustumCache(depths=depth_bins(4, 1.0, 60.0), position_range=RANGE, max_entries=0)
-    assert cache.lookup(rig(), IMAGE, SIZE, torch.device('cpu'))[0].shape == (18, 12)
+    assert cache.lookup(rig(), IMAGE, SIZE, torch.device('cpu')).shape == (18, 12)
     assert len(cache) == 0
 
 

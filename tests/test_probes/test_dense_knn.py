@@ -14,10 +14,18 @@ from s3pt_mm.cli import dense_knn as dense_knn_tool
 from s3pt_mm.data.class_sets import NUIMAGES_13
 from s3pt_mm.data.labelled_images import LabelledImages
 from s3pt_mm.data.nuimages_masks import create_nuimages
-from s3pt_mm.probes.dense_knn import PatchMemory, dense_knn_miou
+from s3pt_mm.probes.confusion import confusion_matrix, scores
+from s3pt_mm.probes.dense_knn import PatchMemory, largest_class
 from s3pt_mm.probes.evaluation import evaluate, knn_head
 from s3pt_mm.probes.patches import draw_memory, patch_label_histograms
 from s3pt_mm.reports.segmentation_results import read_result
+
+
+def segmented(memory, shares, grid, labels, *, k: int, classes: tuple[str, ...]) -> dict:
+    """Figures of one image, as the probe forms them."""
+    predict = knn_head(k=k)(torch.as_tensor(memory), np.asarray(shares))
+    prediction = largest_class(predict(torch.as_tensor(grid)), labels.shape)
+    return scores(confusion_matrix(prediction, labels, num_classes=len(classes)), classes)
 
 
 def test_histograms_count_only_labelled_pixels():
@@ -60,15 +68,14 @@ def test_features_that_know_the_class_score_one_hundred():
     one_hot = np.eye(2)[labels[::2, ::2].clip(0, 1)]
     one_hot[0] = np.eye(2)[labels[1, ::2]]
     shares = patch_label_histograms(labels, (4, 4), 2)
-    result = dense_knn_miou(
-        one_hot.reshape(-1, 2), shares, [one_hot], [labels], 2, 3, classes=['a', 'b']
-    )
+    result = segmented(one_hot.reshape(-1, 2), shares, one_hot, labels, k=3, classes=('a', 'b'))
     assert result['mIoU'] == result['aAcc'] == 100 and result['IoU'] == dict(a=100, b=100)
 
 
 def test_absent_class_is_nan_and_outside_the_mean():
     labels = np.zeros((4, 4), np.uint8)
-    result = dense_knn_miou(np.ones((1, 2)), [[1, 0, 0]], [np.ones((2, 2, 2))], [labels], 3, 1)
+    grid = np.ones((2, 2, 2))
+    result = segmented(np.ones((1, 2)), [[1, 0, 0]], grid, labels, k=1, classes=('0', '1', '2'))
     assert result['mIoU'] == 100 and np.isnan(result['IoU']['2'])
 
 
@@ -94,25 +101,24 @@ def test_draw_is_seeded_and_bounded():
 @pytest.mark.parametrize(
     'change, message',
     [
-        (dict(memory_label_histograms=np.zeros((4, 2))), 'labelled'),
-        (dict(memory_label_histograms=np.ones((3, 2))), '4 memory features, but 3'),
-        (dict(memory_features=np.full((4, 2), np.nan)), 'not finite'),
-        (dict(num_classes=5), '2 columns, not 5'),
-        (dict(query_label_maps=[]), '1 images with features, 0 label maps'),
-        (dict(query_label_maps=[np.full((4, 4), 7)]), '7, outside 0..1'),
+        (dict(shares=np.zeros((4, 2))), 'labelled'),
+        (dict(shares=np.ones((3, 2))), '4 memory features, but 3'),
+        (dict(memory=np.full((4, 2), np.nan)), 'not finite'),
+        (dict(labels=np.full((4, 4), 7)), '7, outside 0..1'),
         (dict(k=0), 'k is 0'),
     ],
 )
 def test_misuse_is_named(change, message):
     call = dict(
-        memory_features=np.ones((4, 2)),
-        memory_label_histograms=np.ones((4, 2)),
-        query_features=[np.ones((2, 2, 2))],
-        query_label_maps=[np.zeros((4, 4))],
-        num_classes=2,
+        memory=np.ones((4, 2)),
+        shares=np.ones((4, 2)),
+        grid=np.ones((2, 2, 2)),
+        labels=np.zeros((4, 4)),
+        k=1,
+        classes=('a', 'b'),
     )
     with pytest.raises(ValueError, match=message):
-        dense_knn_miou(**{**call, **change})
+        segmented(**{**call, **change})
 
 
 def test_from_files_to_miou(tmp_path):

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from torch import nn
+from torch.utils.data import DataLoader
 
 from s3pt_mm.common.errors import ConfigError
 from s3pt_mm.method.algorithms import DINO
@@ -19,9 +20,15 @@ class Needy(nn.Module):
     required_hooks = DINO.required_hooks
 
 
+class Loop(ExactResume):
+    """As little of a loop as may be made."""
+
+    def run(self) -> None:
+        """Not asked here."""
+
+
 def start(model: nn.Module, *hooks: object) -> None:
-    loop = ExactResume()
-    loop.runner = SimpleNamespace(model=model, hooks=list(hooks))
+    loop = Loop(SimpleNamespace(model=model, hooks=list(hooks)), DataLoader([0]))
     loop._iter = 0
     loop._go_on()
 

@@ -3,7 +3,6 @@ _base_ = ['./nuscenes_dataset.py', './runtime.py', './cyclic_20e.py']
 
 point_cloud_range = [-51.2, -51.2, -5.0, 51.2, 51.2, 3.0]  # metres
 position_range = [-61.2, -61.2, -10.0, 61.2, 61.2, 10.0]  # metres; frustum points and results
-voxel_size = [0.2, 0.2, 8]  # metres; Table 4 has it, nothing in PETR reads it
 hidden_width = 384
 feature_width = 384  # of the ViT
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from s3pt_mm.common.errors import DataError
 from s3pt_mm.data.formats.base import CameraImage, LogFormat, Sample, Sweep
-from s3pt_mm.data.formats.tables import read_table
+from s3pt_mm.data.formats.tables import read_columns, read_table
 from s3pt_mm.data.geometry import invert, rigid
 
 MAX_APART = 50e-3  # seconds between a sweep and the image that is paired with it
@@ -97,14 +97,7 @@ def pose(row: Mapping[str, float]) -> np.ndarray:
 
 def read_sweep(path: Path) -> np.ndarray:
     """(M, 4) float32 x, y, z, intensity in the vehicle's frame."""
-    from pyarrow import feather
-
-    try:
-        table = feather.read_table(path, columns=['x', 'y', 'z', 'intensity'])
-    except Exception as error:  # pyarrow has many
-        raise DataError(path, f'not a readable sweep ({error})', 'Download it again') from error
-    columns = [table[name].to_numpy().astype(np.float32) for name in table.column_names]
-    return np.stack(columns, axis=1)
+    return read_columns(path, ('x', 'y', 'z', 'intensity'))
 
 
 def _by_time(folder: Path, suffix: str) -> dict[int, Path]:
@@ -119,5 +112,3 @@ def _nearest(times: list[int], time: int) -> int | None:
     at = bisect_left(times, time)
     near = min(times[max(at - 1, 0) : at + 1], key=lambda t: abs(t - time), default=None)
     return near if near is not None and abs(near - time) <= MAX_APART * 1e9 else None
-
-

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from s3pt_mm.common.errors import DataError
-
-_KINDS = frozenset('biuf')
+from s3pt_mm.common.pickles import PlainDtype
 
 
 class _Record:
@@ -29,13 +28,12 @@ class _Record:
 
 
 class _Dtype(_Record):
-    def plain(self) -> np.dtype | None:
-        """The dtype, if it is of plain numbers."""
-        code = self.args[0]
-        order = self.state[1] if self.state else '='
-        if not isinstance(code, str) or code[:1] not in _KINDS or not code[1:].isdigit():
-            return None
-        return np.dtype(code).newbyteorder(order if order in '<>' else '=')
+    def plain(self) -> np.dtype:
+        """The dtype; an error, if it is not of plain values."""
+        dtype = PlainDtype(*self.args)
+        if self.state is not None:
+            dtype.__setstate__(self.state)
+        return dtype.numpy
 
 
 class _Array(_Record):
@@ -56,10 +54,7 @@ class _Buffer(_Record):
 
 
 def _array(data: Any, dtype: _Dtype, shape: tuple[int, ...], order: str) -> np.ndarray:
-    plain = dtype.plain()
-    if plain is None or not isinstance(data, bytes | bytearray):
-        raise ValueError(f'an array of {dtype.args[0]!r} is no column of numbers')
-    return np.frombuffer(bytes(data), plain).reshape(shape, order=order)
+    return np.frombuffer(data, dtype.plain()).reshape(shape, order=order)
 
 
 class _Unpickler(pickle.Unpickler):
@@ -100,9 +95,7 @@ def read_frame(file: io.BufferedIOBase, path: Path) -> dict[str, np.ndarray]:
     """
     try:
         frame = _Unpickler(file).load()
-        manager = next(
-            value for key, value in frame.state.items() if key in ('_mgr', '_data')
-        )
+        manager = next(value for key, value in frame.state.items() if key in ('_mgr', '_data'))
         if manager.state is not None:  # up to pandas 1.2: axes, values, items, and the same by name
             content = manager.state[3]['0.14.1']
             axes = content['axes']

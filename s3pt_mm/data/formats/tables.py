@@ -35,12 +35,21 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> list[dict[st
     Raises:
         DataError: The file is missing, torn, or lacks a column; or pyarrow is not installed.
     """
+    return _arrow(path, columns).to_pylist()
 
-    def read() -> list[dict[str, Any]]:
+
+def read_columns(path: Path, columns: Sequence[str]) -> np.ndarray:
+    """(rows, columns) float32 of a file of numbers; raises as :func:`read_table`."""
+    table = _arrow(path, columns)
+    return np.stack([table[name].to_numpy().astype(np.float32) for name in columns], axis=1)
+
+
+def _arrow(path: Path, columns: Sequence[str] | None) -> Any:
+    def read() -> Any:
         from pyarrow import feather, parquet
 
         reader = feather if path.suffix == '.feather' else parquet
-        return reader.read_table(path, columns=list(columns) if columns else None).to_pylist()
+        return reader.read_table(path, columns=list(columns) if columns else None)
 
     return _reading(path, read)
 

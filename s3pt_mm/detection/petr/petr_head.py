@@ -135,7 +135,7 @@ class S3PTPETRHead(BaseModule):
 
     def frustum_embedding(
         self, metas: Sequence[Mapping], num_views: int, size: tuple[int, int]
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Tensor:
         """3D position embedding of the image tokens.
 
         Args:
@@ -144,7 +144,7 @@ class S3PTPETRHead(BaseModule):
             size: (h, w) of the feature map.
 
         Returns:
-            (B, V h w, C), and the mask (B, V, h, w) of :class:`FrustumCache`.
+            (B, V h w, C).
         """
         device = self.code_weights.device
         entries = [
@@ -157,10 +157,9 @@ class S3PTPETRHead(BaseModule):
             return pointwise(second, F.relu(pointwise(first, points), inplace=True))
 
         embedding = [
-            recomputed(encode, view) for points, _ in entries for view in points.chunk(num_views)
+            recomputed(encode, view) for points in entries for view in points.chunk(num_views)
         ]
-        embedding = torch.stack(embedding).unflatten(0, (len(metas), num_views))
-        return embedding.flatten(1, 2), torch.stack([mask for _, mask in entries])
+        return torch.stack(embedding).unflatten(0, (len(metas), num_views)).flatten(1, 2)
 
     def view_embedding(
         self, num_views: int, size: tuple[int, int], padding: Tensor | None = None
@@ -221,7 +220,7 @@ class S3PTPETRHead(BaseModule):
         padding = torch.from_numpy(mask).to(feature.device) if mask.any() else None
 
         tokens = pointwise(self.input_proj, feature.permute(0, 1, 3, 4, 2).flatten(1, 3))
-        keys = tokens + self.frustum_embedding(metas, num_views, size)[0]
+        keys = tokens + self.frustum_embedding(metas, num_views, size)
         keys = keys + self.view_embedding(num_views, size, padding)
         points = self.reference_points.weight
         queries = self.query_embedding(reference_embedding(points, self.num_feats))

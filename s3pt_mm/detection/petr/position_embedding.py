@@ -178,7 +178,7 @@ class FrustumCache:
         self.depths = depths
         self.position_range = tuple(position_range)
         self.max_entries = max_entries
-        self._entries: OrderedDict[tuple, tuple[Tensor, Tensor]] = OrderedDict()
+        self._entries: OrderedDict[tuple, Tensor] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -196,7 +196,7 @@ class FrustumCache:
         image_size: tuple[int, int],
         feature_size: tuple[int, int],
         device: torch.device,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Tensor:
         """The encoder's input for one sample.
 
         Args:
@@ -206,9 +206,7 @@ class FrustumCache:
             device: Where the result lies.
 
         Returns:
-            (V h w, 3 D), the logits of :func:`frustum_points` clamped to the box; and (V, h, w)
-            bool, True where more than half as many coordinates as there are depths lie outside
-            of it (PETR's mask, which its code computes and nothing reads; kept for comparison).
+            (V h w, 3 D), the logits of :func:`frustum_points` clamped to the box.
         """
         key = (lidar2img.tobytes(), tuple(image_size), tuple(feature_size), device)
         if key in self._entries:
@@ -218,8 +216,7 @@ class FrustumCache:
         points = frustum_points(
             lidar2img, image_size, feature_size, self.depths, self.position_range
         )
-        outside = ((points < 0) | (points > 1)).sum((-2, -1)) > 0.5 * len(self.depths)
-        entry = inverse_sigmoid(points).view(-1, 3 * len(self.depths)), outside
+        entry = inverse_sigmoid(points).view(-1, 3 * len(self.depths))
         self._entries[key] = entry
         while len(self._entries) > self.max_entries:
             self._entries.popitem(last=False)

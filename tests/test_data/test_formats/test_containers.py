@@ -24,7 +24,7 @@ def test_argoverse2_goes_through_both_poses(tmp_path):
         points = logs.cloud(index).astype(np.float16).astype(np.float32)
         assert_same_pixels(seen(data, index), logs.reference_pixels(points, projection))
     next((root / 'abcd' / 'sensors' / 'lidar').iterdir()).write_bytes(b'torn')
-    with pytest.raises(DataError, match='not a readable sweep'):
+    with pytest.raises(DataError, match='not a readable table'):
         convert('argoverse2', root, tmp_path / 'again')
 
 
