@@ -188,5 +188,6 @@ CITYSCAPES_19 = ClassSet(
 """The 19 training classes of Cityscapes, as ``labelTrainIds`` files hold them."""
 
 CLASS_SETS: Mapping[str, ClassSet] = {
-    class_set.name: class_set for class_set in (NUIMAGES_5, NUIMAGES_7, NUIMAGES_13, NUIMAGES_25, CITYSCAPES_19)
+    class_set.name: class_set
+    for class_set in (NUIMAGES_5, NUIMAGES_7, NUIMAGES_13, NUIMAGES_25, CITYSCAPES_19)
 }

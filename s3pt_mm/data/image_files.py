@@ -201,7 +201,7 @@ def mask_patterns(masks: Iterable[str], others: Iterable[str]) -> list[str]:
 
 
 def _tail(path: str) -> str:
-    """``_L.png`` of ``a/0001_L.png``; ``.png`` where the last part is a number or the whole name."""
+    """``_L.png`` of ``a/0001_L.png``; ``.png`` where the last part is a number or the whole."""
     stem, ending = os.path.splitext(os.path.basename(path))
     head, separator, last = stem.rpartition('_')
     return f'_{last}{ending}' if head and separator and last.isalpha() else ending

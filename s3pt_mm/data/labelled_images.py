@@ -46,7 +46,7 @@ class LabelledImages(torch.utils.data.Dataset):
 
     Args:
         pairs: (image path, mask path) of each item.
-        class_set: What the masks' values mean: a name of :data:`CLASS_SETS`, or a class list's file.
+        class_set: What masks' values mean: a name of :data:`CLASS_SETS`, or a class list's file.
         image_size: (height, width) that images are resized to (bilinear, antialiased); multiples
             of the patch. Label maps keep their own resolution.
         max_images: Use this many, spread evenly over the list; None uses all.

@@ -32,9 +32,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from s3pt_mm.common.workers import usable_cpus
 from s3pt_mm.common.errors import ConfigError, DataError
 from s3pt_mm.common.files import inside, remove_leftovers, replacing, write_json
+from s3pt_mm.common.workers import usable_cpus
 from s3pt_mm.data.class_sets import NUIMAGES_25, NUIMAGES_RAW_IDS
 
 MASK_FOLDER = 'semantic_masks'

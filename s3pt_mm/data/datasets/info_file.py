@@ -9,7 +9,6 @@ import gc
 import os
 import pickle
 from collections.abc import Collection, Sequence
-from pathlib import Path
 from typing import Any
 
 from s3pt_mm.common.errors import DataError

@@ -90,7 +90,7 @@ class LogFormat(ABC):
         self.root = root
         self.options = options
 
-    @classmethod
+    @classmethod  # noqa: B027 - a format may have none
     def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
         """Declare options of this format alone; most have none."""
 

@@ -1,4 +1,4 @@
-"""Your own logs: images by camera, sweeps, and one calibration file; docs/data.md has the schema."""
+"""Your own logs: images by camera, sweeps, one calibration file; docs/data.md has the schema."""
 
 from __future__ import annotations
 
@@ -159,9 +159,7 @@ class Folder(LogFormat):
                 return transform(poses[key])
         raise KeyError(f'{field} has no pose of instant {instant!r}')
 
-    def _find(
-        self, template: str, suffixes: tuple[str, ...]
-    ) -> list[tuple[dict[str, str], Path]]:
+    def _find(self, template: str, suffixes: tuple[str, ...]) -> list[tuple[dict[str, str], Path]]:
         pattern = re.escape(template).replace(r'\{camera\}', '(?P<camera>[^/]+)')
         pattern = pattern.replace(r'\{instant\}', '(?P<instant>[^/]+)')
         pattern = re.compile(pattern.replace(r'\{sequence\}', '(?P<sequence>.+?)'))
@@ -194,9 +192,13 @@ class Folder(LogFormat):
 
                 content = yaml.safe_load(text)
         except OSError as error:
-            raise DataError(path, f'cannot read it ({error.strerror})', 'Check --calibration')
+            raise DataError(
+                path, f'cannot read it ({error.strerror})', 'Check --calibration'
+            ) from error
         except ValueError as error:
-            raise DataError(path, f'not readable: {error}', 'See the schema in docs/data.md')
+            raise DataError(
+                path, f'not readable: {error}', 'See the schema in docs/data.md'
+            ) from error
         except Exception as error:  # yaml.YAMLError, without importing yaml for JSON
             raise DataError(path, f'not readable YAML: {error}', 'See docs/data.md') from error
         if not isinstance(content, dict):

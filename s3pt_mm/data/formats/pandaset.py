@@ -113,6 +113,4 @@ def _poses(folder: Path) -> list[np.ndarray]:
 
 def _intrinsics(folder: Path) -> np.ndarray:
     values = _json(folder / 'intrinsics.json')
-    return np.array(
-        [[values['fx'], 0, values['cx']], [0, values['fy'], values['cy']], [0, 0, 1.0]]
-    )
+    return np.array([[values['fx'], 0, values['cx']], [0, values['fy'], values['cy']], [0, 0, 1.0]])

@@ -16,6 +16,7 @@ from s3pt_mm.data.formats.ros_messages import cloud_points, encode_image
 _MESSAGE = 'sensor_msgs/msg/'
 _LENSES = {'plumb_bob': 'brown', 'rational_polynomial': 'brown', 'equidistant': 'fisheye'}
 
+
 class RosBag(LogFormat):
     """Images, camera infos, one point cloud topic and the tree of frames of a bag.
 

@@ -66,9 +66,7 @@ class Video(LogFormat):
             yield Sample(
                 token=f'{name}_{index:06d}',
                 sequence=name,
-                images={
-                    'camera': CameraImage(encoded=lambda index=index: decoder.frame(index))
-                },
+                images={'camera': CameraImage(encoded=lambda index=index: decoder.frame(index))},
                 timestamp=float(seconds[index]),
             )
 

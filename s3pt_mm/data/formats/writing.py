@@ -17,7 +17,6 @@ from s3pt_mm.data.datasets.info_file import write_info_file
 from s3pt_mm.data.formats.base import CameraImage, LogFormat, Sample, Sweep
 from s3pt_mm.data.geometry import check_lens, fold_projection
 
-
 CONVERTER = 's3pt-data'  # in metainfo: paths start at the data set's root
 
 
@@ -196,6 +195,8 @@ def write_infos(
         if infos:
             written[split] = out_dir / f'{name}_infos_{split}.parquet'
             write_info_file(
-                written[split], dict(info_version='1.1', dataset=name, split=split, converter=CONVERTER), infos
+                written[split],
+                dict(info_version='1.1', dataset=name, split=split, converter=CONVERTER),
+                infos,
             )
     return written

@@ -67,11 +67,5 @@ def project_points(
         pixels, valid = distort(camera, cam2img, *check_lens(distortion))
         seen &= valid
     u, v = pixels[:, 0], pixels[:, 1]
-    inside = (
-        (u > border)
-        & (u < width - border)
-        & (v > border)
-        & (v < height - border)
-        & seen
-    )
+    inside = (u > border) & (u < width - border) & (v > border) & (v < height - border) & seen
     return np.concatenate([pixels[inside], camera[inside, 2:3]], axis=1).astype(np.float32)

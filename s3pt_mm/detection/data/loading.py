@@ -10,7 +10,6 @@ from mmdet3d.registry import TRANSFORMS
 from mmengine.fileio import get
 
 from s3pt_mm.common.errors import DataError
-
 from s3pt_mm.data.datasets.nuscenes_images import CAMERAS as NUSCENES_CAMERAS
 from s3pt_mm.detection.data.calibration import (
     check_calibration,

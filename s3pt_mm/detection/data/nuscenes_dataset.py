@@ -10,7 +10,6 @@ from mmengine.logging import print_log
 
 from s3pt_mm.common.errors import DataError
 from s3pt_mm.data.datasets.info_file import load_info_file
-
 from s3pt_mm.detection.data.loading import LoadSurroundImages
 from s3pt_mm.detection.data.transforms import MultiViewGlobalRotScale, MultiViewResizeCropFlip
 
@@ -85,7 +84,9 @@ class SurroundNuScenesDataset(NuScenesDataset):
 
     def load_data_list(self) -> list[dict]:
         """Reads, checks and parses the info file."""
-        unused = ['image_sweeps'] if self.modality['use_lidar'] else ['image_sweeps', 'lidar_sweeps']
+        unused = (
+            ['image_sweeps'] if self.modality['use_lidar'] else ['image_sweeps', 'lidar_sweeps']
+        )
         content = load_info_file(self.ann_file, without=unused)
         metainfo, infos = content['metainfo'], content['data_list']
         for key, value in metainfo.items():
