@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.progress import track
 from torch import nn
-from tqdm import tqdm
 
 from s3pt_mm.cli.images_in import (
     add_arguments,
@@ -61,7 +61,7 @@ def embed(
         One float16 file a batch: (b, 1 + patches, d), with ``image_level`` (b, d).
     """
     files = []
-    for start in tqdm(range(0, len(paths), batch_size), desc='batches', disable=None):
+    for start in track(range(0, len(paths), batch_size), description='batches'):
         file = parts / f'{start:08d}.npy'
         files.append(file)
         if file.is_file():

@@ -16,8 +16,6 @@ from s3pt_mm.common.errors import DataError
 from s3pt_mm.data.class_sets import IGNORE, ClassSet
 from s3pt_mm.data.image_files import SUFFIXES, find_images
 
-
-
 _UNKNOWN = 254  # no class list is so long
 
 

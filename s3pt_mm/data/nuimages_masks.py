@@ -24,6 +24,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -244,18 +245,16 @@ def _palette() -> list[int]:
 def _draw_all(
     jobs: Sequence[MaskJob], workers: int, overwrite: bool, title: str | None
 ) -> list[tuple[int, int]]:
-    from tqdm import tqdm
+    from rich.progress import track
 
     for folder in {job.target.parent for job in jobs}:
         remove_leftovers(folder)
     work = ((job, overwrite) for job in jobs)
-    bar = dict(total=len(jobs), desc=title, disable=title is None)
+    shown = partial(track, total=len(jobs), description=title or '', disable=title is None)
     if workers <= 1:
-        with tqdm(work, **bar) as shown:  # closed before an error is printed
-            return [_draw_and_save(item) for item in shown]
+        return list(shown(map(_draw_and_save, work)))
     with multiprocessing.get_context('fork').Pool(workers) as pool:
-        with tqdm(pool.imap(_draw_and_save, work, chunksize=8), **bar) as shown:
-            return list(shown)
+        return list(shown(pool.imap(_draw_and_save, work, chunksize=8)))
 
 
 def _table(root: Path, version: str, name: str) -> list[dict[str, Any]]:

@@ -83,7 +83,10 @@ def _write_shard(job: tuple[Path, Sequence[Member]], **settings: Any) -> None:
     path, members = job
     if path.exists():
         return
-    with replacing(path) as temporary, tarfile.open(temporary, 'w', format=tarfile.GNU_FORMAT) as tar:
+    with (
+        replacing(path) as temporary,
+        tarfile.open(temporary, 'w', format=tarfile.GNU_FORMAT) as tar,
+    ):
         for name, source in members:
             try:
                 if name.lower().endswith(SUFFIXES):
@@ -91,7 +94,9 @@ def _write_shard(job: tuple[Path, Sequence[Member]], **settings: Any) -> None:
                 else:
                     data = Path(source).read_bytes()
             except OSError as error:
-                raise DataError(source, f'cannot read it ({error.strerror})', 'Check --root') from error
+                raise DataError(
+                    source, f'cannot read it ({error.strerror})', 'Check --root'
+                ) from error
             entry = tarfile.TarInfo(name)
             entry.size = len(data)
             tar.addfile(entry, io.BytesIO(data))
@@ -113,7 +118,9 @@ def shard_members(path: Path) -> Places:
             path, f'not a whole, uncompressed tar file ({error})', 'Remove it and run this again'
         ) from error
     if end > size or any(offset + length > size for _, offset, length in found.values()):
-        raise DataError(path, f'the shard is truncated ({size} bytes)', 'Remove it and run this again')
+        raise DataError(
+            path, f'the shard is truncated ({size} bytes)', 'Remove it and run this again'
+        )
     return found
 
 
@@ -166,7 +173,7 @@ class ShardedInfos:
         self.members += sorted(others.items())
 
     def _others(self) -> Iterator[Path]:
-        for entry, place in self.infos.sweeps:
+        for _, place in self.infos.sweeps:
             yield place
         for image, _ in self.infos.images:
             if image.get('depth_map'):

@@ -18,6 +18,7 @@ from mmengine.runner import Runner
 
 from s3pt_mm.common.errors import ConfigError
 from s3pt_mm.common.files import write_json
+from s3pt_mm.common.models import differences, shortened, unwrap
 from s3pt_mm.common.workers import usable_cpus
 
 RECORD = 's3pt_run.json'
@@ -240,24 +241,11 @@ class WholeModelHook(Hook):
         """
         state = checkpoint.get('state_dict', checkpoint)
         theirs = {name.removeprefix('module.'): value for name, value in state.items()}
-        model = getattr(runner.model, 'module', runner.model)
+        model = unwrap(runner.model)
         own = model.state_dict()
-        missing = [name for name in own if name not in theirs]
-        # A ViT's load hook fits the position embedding to another image size.
-        other = [
-            f'{name} is {tuple(theirs[name].shape)} and has to be {tuple(value.shape)}'
-            for name, value in own.items()
-            if name in theirs
-            and not name.endswith('pos_embed')
-            and tuple(theirs[name].shape) != tuple(value.shape)
-        ]
-        if not missing and not other:
+        found = differences(own, {name: theirs[name] for name in own if name in theirs})
+        if not found:
             return
-        problem = (
-            f'{len(missing)} of {len(own)} weights are absent, e.g. {missing[0]}'
-            if missing
-            else other[0]
-        )
         kind = (
             'It is a pre-training checkpoint: train the probe on it first '
             '(--cfg-options model.backbone.init_cfg.checkpoint=..., detection: img_backbone)'
@@ -265,5 +253,5 @@ class WholeModelHook(Hook):
             else 'Test it with the config that it was trained with'
         )
         raise ConfigError(
-            f'{runner._load_from} does not fit {type(model).__name__}: {problem}. {kind}.'
+            f'{runner._load_from} does not fit {type(model).__name__}: {shortened(found)}. {kind}.'
         )

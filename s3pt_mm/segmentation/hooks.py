@@ -9,7 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 
-from s3pt_mm.common.models import unwrap
+from s3pt_mm.common.models import differences, shortened, unwrap
 
 
 @HOOKS.register_module()
@@ -33,20 +33,11 @@ class ClassCheckHook(Hook):
         path = getattr(runner, '_load_from', None)
         model = unwrap(runner.model)
         state = checkpoint.get('state_dict', checkpoint)
-        own = model.state_dict()
-        theirs = {name.removeprefix('module.'): tuple(value.shape) for name, value in state.items()}
-        faults = [f'{name} is absent in the file' for name in own if name not in theirs]
-        faults += [f'{name} is unknown to the model' for name in theirs if name not in own]
-        faults += [
-            f'{name} is {theirs[name]} in the file and {tuple(value.shape)} in the model'
-            for name, value in own.items()
-            if name in theirs and theirs[name] != tuple(value.shape)
-        ]
-        if faults:
+        theirs = {name.removeprefix('module.'): value for name, value in state.items()}
+        if found := differences(model.state_dict(), theirs):
             classes = (checkpoint.get('meta') or {}).get('dataset_meta') or {}
             raise ValueError(
-                f'Checkpoint {path} does not fit the model: {"; ".join(faults[:8])}'
-                f'{" ..." if len(faults) > 8 else ""}. The model has '
+                f'Checkpoint {path} does not fit the model: {shortened(found)}. The model has '
                 f'{model.decode_head.num_classes} '
                 f'classes; the checkpoint was trained on {_listed(classes.get("classes"))}.'
             )

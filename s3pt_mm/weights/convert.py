@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from s3pt_mm.common.files import write_text
 from s3pt_mm.common.reading import read_checkpoint
 from s3pt_mm.weights.files import write_weights
 from s3pt_mm.weights.layouts import (
@@ -209,5 +210,5 @@ def convert_file(
     else:
         write_weights(weights, target / 'model.safetensors', metadata)
         text = json.dumps(hugging_face_config(backbone, heads), indent=2)
-        (target / 'config.json').write_text(text + '\n')
+        write_text(target / 'config.json', text + '\n')
     return size

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,7 +30,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from s3pt_mm.common.reading import read_checkpoint
+from s3pt_mm.common.models import load_strictly
 from s3pt_mm.hosts import compat
 
 compat.apply()  # before mmpretrain.models is imported for the first time
@@ -56,109 +55,6 @@ _DTYPES = {
     'float16': torch.float16,
     'fp16': torch.float16,
 }
-_SHOWN_KEYS = 12
-
-
-class CheckpointMismatchError(RuntimeError):
-    """A checkpoint does not have exactly the weights that a backbone needs."""
-
-
-def read_state_dict(checkpoint: str) -> Mapping[str, Any]:
-    """Read the state dict of a checkpoint file or address without executing code from it.
-
-    Args:
-        checkpoint: Path or http(s) address.
-
-    Returns:
-        The ``state_dict`` (or ``model``) entry where there is one, else the whole mapping.
-
-    Raises:
-        FileNotFoundError: The file does not exist.
-        DataError: See :func:`~s3pt_mm.common.reading.read_checkpoint`.
-    """
-    try:
-        content = read_checkpoint(checkpoint)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f'{error}. {REMEDY}') from None
-    for key in ('state_dict', 'model'):
-        if isinstance(content.get(key), Mapping):
-            content = content[key]
-    return content
-
-
-def _shorten(names: list[str]) -> str:
-    shown = ', '.join(names[:_SHOWN_KEYS])
-    more = len(names) - _SHOWN_KEYS
-    return f'{shown} and {more} more' if more > 0 else shown
-
-
-def load_strictly(module: nn.Module, checkpoint: str, prefix: str | None = None) -> None:
-    """Fill a module from the part of a checkpoint under a prefix; every name and shape has to fit.
-
-    mmpretrain's ViT resizes the position embedding to its own grid while loading (a load hook), so
-    another image
-    size is no mismatch.
-
-    Args:
-        module: The module to fill.
-        checkpoint: Path or URL.
-        prefix: Which part of the checkpoint, e.g. ``teacher.backbone.``; None or '' takes all of
-            it.
-
-    Raises:
-        FileNotFoundError: The file does not exist.
-        CheckpointMismatchError: Nothing under the prefix, or names or shapes that do not fit; the
-            message lists them.
-    """
-    content = read_state_dict(checkpoint)
-    prefix = prefix or ''
-    if prefix and not prefix.endswith('.'):
-        prefix += '.'
-    state = OrderedDict(
-        (name[len(prefix) :], value)
-        for name, value in content.items()
-        if name.startswith(prefix) and isinstance(value, Tensor)
-    )
-    if not state:
-        heads = sorted({'.'.join(str(name).split('.')[:2]) + '.' for name in content})
-        raise CheckpointMismatchError(
-            f'Checkpoint {checkpoint!r} has no weight under the prefix {prefix!r}; '
-            f'it has {_shorten(heads) or "nothing"}. '
-            'Set `init_cfg.prefix` to the part that holds the backbone.'
-        )
-    own = module.state_dict()
-    missing = [name for name in own if name not in state]
-    unexpected = [name for name in state if name not in own]
-    # The position embedding may have another length: the ViT's own load hook resizes it.
-    shapes = [
-        f'{name}: {tuple(state[name].shape)} in the file, {tuple(own[name].shape)} in the model'
-        for name in own
-        if name in state
-        and state[name].shape != own[name].shape
-        and not (name.endswith('pos_embed') and state[name].shape[-1] == own[name].shape[-1])
-    ]
-    not_finite = [
-        name
-        for name, value in state.items()
-        if value.is_floating_point() and not bool(torch.isfinite(value).all())
-    ]
-    faults = [
-        f'{what}: {_shorten(names)}'
-        for what, names in (
-            ('missing in the file', missing),
-            ('not in the model', unexpected),
-            ('of another shape', shapes),
-            ('not finite', not_finite),
-        )
-        if names
-    ]
-    if faults:
-        raise CheckpointMismatchError(
-            f'Checkpoint {checkpoint!r}, prefix {prefix!r}, does not fit '
-            f'{type(module).__name__} (architecture or patch size '
-            'of another pre-training run?). ' + '; '.join(faults) + '.'
-        )
-    module.load_state_dict(state, strict=True)
 
 
 class FrozenMixin(BaseModule):
@@ -174,7 +70,7 @@ class FrozenMixin(BaseModule):
             'bfloat16' or 'float16' run
             the backbone under autocast and hand float32 features over.
         init_cfg: ``dict(type='Pretrained', checkpoint=..., prefix=...)``; loaded strictly by
-            :func:`load_strictly`.
+            :func:`~s3pt_mm.common.models.load_strictly`.
         freeze: False trains it after all, from the same weights, as people do after probing; give
             the optimiser ``paramwise_cfg=dict(layer_decay_rate=...)``
             (:class:`~s3pt_mm.method.param_groups.PretrainOptimConstructor`).
@@ -236,7 +132,7 @@ class FrozenMixin(BaseModule):
                 level=logging.WARNING,
             )
         else:
-            load_strictly(self, checkpoint, init_cfg.get('prefix'))
+            load_strictly(self, checkpoint, init_cfg.get('prefix'), remedy=REMEDY)
             print_log(
                 f'{type(self).__name__}: every weight loaded from {checkpoint}, '
                 f'prefix {init_cfg.get("prefix")!r}.',

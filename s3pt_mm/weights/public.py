@@ -14,6 +14,7 @@ from mmengine.logging import print_log
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
+from s3pt_mm.common.models import differences, shortened
 from s3pt_mm.common.reading import read_checkpoint
 from s3pt_mm.weights.convert import to_backbone, unpack
 from s3pt_mm.weights.files import write_weights
@@ -96,23 +97,13 @@ def fill(
         state = _for_timm(module, unpack(content, network, source))
     else:
         state = to_backbone(content, network=network, source=source)
-    own = module.state_dict()
-    missing = [name for name in own if name not in state]
-    unknown = [name for name in state if name not in own]
-    shapes = [
-        f'{name} {tuple(state[name].shape)} for {tuple(own[name].shape)}'
-        for name in own
-        if name in state and not name.endswith('pos_embed') and state[name].shape != own[name].shape
-    ]
-    if missing or unknown or shapes:
+    if found := differences(module.state_dict(), state):
         raise LayoutError(
-            f'{source} does not fit the backbone: missing {missing[:6] or "nothing"}, unknown '
-            f'{unknown[:6] or "nothing"}, of another shape {shapes[:6] or "nothing"}. Choose the '
-            "backbone that the weights are of, e.g. type='TimmViT', "
-            "name='vit_base_patch14_reg4_dinov2'"
+            f'{source} does not fit the backbone: {shortened(found)}. Choose the backbone that the '
+            "weights are of, e.g. type='TimmViT', name='vit_base_patch14_reg4_dinov2'"
         )
     module.load_state_dict(state)
-    print_log(f'{len(own)} weights of {type(module).__name__} from {source}', 'current')
+    print_log(f'{len(state)} weights of {type(module).__name__} from {source}', 'current')
 
 
 def start_from(cfg: Any, source: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from s3pt_mm.common.models import load_strictly
 from s3pt_mm.hosts import compat
 
 compat.apply()  # before mmpretrain.models is imported for the first time
@@ -17,7 +18,7 @@ from mmengine.model import BaseModule  # noqa: E402
 from mmpretrain.registry import MODELS  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
-from s3pt_mm.weights.frozen import FrozenMixin, load_strictly  # noqa: E402
+from s3pt_mm.weights.frozen import FrozenMixin  # noqa: E402
 
 
 @MODELS.register_module()

@@ -20,14 +20,13 @@ from mmengine.runner.checkpoint import CheckpointLoader, _load_checkpoint_with_p
 
 from s3pt_mm.common.downloads import cached_file
 from s3pt_mm.common.errors import DataError
+from s3pt_mm.common.models import load_strictly, read_state_dict
 from s3pt_mm.common.pickles import load_plain_pickle
 from s3pt_mm.common.reading import UnsafeCheckpointError, read_checkpoint
 from s3pt_mm.data.datasets.info_file import load_info_file
 from s3pt_mm.data.nuimages_masks import create_nuimages
-from s3pt_mm.method.algorithms.pretrained import load_backbone
 from s3pt_mm.resume.checkpoint_files import find_checkpoints
 from s3pt_mm.weights.convert import convert_file
-from s3pt_mm.weights.frozen import read_state_dict
 from tests.test_security.attacks import (
     REFUSED,
     rewritten_flags,
@@ -71,10 +70,7 @@ CHECKPOINT_DOORS: dict[str, Callable[[Path], object]] = {
     'load_from, --resume, test': lambda path: CheckpointLoader.load_checkpoint(str(path)),
     "mmengine's init_cfg": lambda path: _load_checkpoint_with_prefix('w', str(path)),
     'load_checkpoint': lambda path: load_checkpoint(torch.nn.Linear(1, 1), str(path)),
-    'init_cfg of pre-training': lambda path: load_backbone(
-        torch.nn.Linear(1, 1), dict(checkpoint=str(path))
-    ),
-    'frozen probes, dense k-NN, sweep': lambda path: read_state_dict(str(path)),
+    'init_cfg': lambda path: load_strictly(torch.nn.Linear(1, 1), str(path)),
     'convert': lambda path: convert_file(path, path.with_name('out.pth')),
     'open file': lambda path: read_checkpoint(io.BytesIO(path.read_bytes())),
 }

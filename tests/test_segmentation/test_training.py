@@ -7,7 +7,7 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from s3pt_mm.weights.frozen import CheckpointMismatchError
+from s3pt_mm.common.models import CheckpointMismatchError
 from s3pt_mm.weights.timm_vit import TimmViT
 
 

@@ -36,9 +36,7 @@ DATA_PREFIX = dict(
 #: Where bare file names lie when the config does not say, by ``metainfo.dataset`` of the file.
 DATA_PREFIXES = {
     'nuscenes': DATA_PREFIX,
-    'kitti': dict(
-        pts='training/velodyne', **{f'CAM{n}': f'training/image_{n}' for n in range(4)}
-    ),
+    'kitti': dict(pts='training/velodyne', **{f'CAM{n}': f'training/image_{n}' for n in range(4)}),
     'waymo': dict(
         pts='training/velodyne',
         **{
@@ -54,7 +52,7 @@ _PIXELS_APART = 1.0
 
 
 def prefixes_of(metainfo: dict[str, Any]) -> dict[str, str]:
-    """Where the bare file names of an info file lie below its root, by camera, ``pts`` for LiDAR."""
+    """Where bare file names of an info file lie below its root, by camera, ``pts`` for LiDAR."""
     meta = {key.lower(): value for key, value in metainfo.items()}
     dataset = '' if 'converter' in meta else str(meta.get('dataset', 'nuscenes')).lower()
     return DATA_PREFIXES.get(dataset, {})
@@ -165,7 +163,7 @@ class NuScenesImages(PretrainDataset):
         sweep_of_key = self._sweep(info, self.data_prefix.get('pts', self.data_root))
         for cam, image in info['images'].items():
             prefix = self.data_prefix.get(cam, self.data_prefix.get('img', self.data_root))
-            # KITTI's info files list calibrations (R0_rect, cameras without an image) beside images.
+            # KITTI's info files list calibrations (R0_rect, cameras without an image) too.
             is_image = isinstance(image, dict) and 'img_path' in image
             if cam in self.cameras if self.cameras is not None else is_image:
                 yield self._item(info, cam, image, prefix, sweep_of_key)
@@ -276,7 +274,9 @@ def _compare_projections(item: dict[str, Any], stated: Any) -> None:
         raise DataError(
             path, f'lidar2img must be 4 x 4 finite numbers, got {matrix.tolist()}', _CALIBRATION
         )
-    ahead = np.array([(x * z, y * z, z) for z in (10, 50) for x in (-0.3, 0.3) for y in (-0.2, 0.2)])
+    ahead = np.array(
+        [(x * z, y * z, z) for z in (10, 50) for x in (-0.3, 0.3) for y in (-0.2, 0.2)]
+    )
     points = transform_points(ahead, invert(lidar2cam))
     homogeneous = np.c_[points, np.ones(len(points))] @ matrix[:3].T
     with np.errstate(divide='ignore', invalid='ignore'):

@@ -18,9 +18,7 @@ from s3pt_mm.data.transforms.image import image_of
 _WRITE = 'Write one channel: a 16-bit PNG (depth / scale, 0 where unknown) or a .npy of metres'
 
 
-def read_depth_map(
-    path: str, scale: float | None = None, span: Span | None = None
-) -> np.ndarray:
+def read_depth_map(path: str, scale: float | None = None, span: Span | None = None) -> np.ndarray:
     """Depths of a 16-bit PNG or a .npy file.
 
     Args:

@@ -217,7 +217,7 @@ def _turned(image: np.ndarray, orientation: int) -> np.ndarray:
 
 @TRANSFORMS.register_module()
 class LoadImage(BaseTransform):
-    """Read the bytes of ``img_path``, or of its ``img_span``, into ``img``, an :class:`EncodedImage`.
+    """Read ``img_path``, or the bytes of its ``img_span``, into ``img``, an :class:`EncodedImage`.
 
     Also sets ``ori_shape`` (height, width). If the item has ``ori_size`` (width, height), another
     size is an error, because the calibration belongs to that size. An item with ``upright`` is

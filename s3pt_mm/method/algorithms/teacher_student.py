@@ -13,8 +13,8 @@ from mmpretrain.models.selfsup import BaseSelfSupervisor
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
+from s3pt_mm.common.models import load_strictly
 from s3pt_mm.method import distributed
-from s3pt_mm.method.algorithms.pretrained import load_backbone
 from s3pt_mm.method.backbone import REFERENCE as REFERENCE_BACKBONE
 from s3pt_mm.method.heads import ProjectionHead
 from s3pt_mm.method.host import read
@@ -22,6 +22,11 @@ from s3pt_mm.method.losses import Center, image_target, sliced_cross_entropy
 from s3pt_mm.method.losses.prototype_logits import accumulate_log_probability
 from s3pt_mm.method.memory import ObjectQueue
 from s3pt_mm.method.row_limits import row_limit
+
+_REMEDY = (
+    'Weights of DINO, timm, Hugging Face and others: s3pt-train --init FILE, or s3pt-convert them '
+    "first; a checkpoint of this package: init_cfg.prefix='teacher.backbone.'"
+)
 
 
 class TeacherStudent(BaseSelfSupervisor):
@@ -144,7 +149,7 @@ class TeacherStudent(BaseSelfSupervisor):
         """Initialise the student, or load its ``init_cfg``; the teacher starts as its copy.
 
         Raises:
-            ConfigError: The checkpoint that the backbone's ``init_cfg`` names does not fit.
+            CheckpointMismatchError: The backbone's ``init_cfg`` names one that does not fit.
         """
         backbone = self.student['backbone']
         trained = backbone.init_cfg
@@ -152,7 +157,7 @@ class TeacherStudent(BaseSelfSupervisor):
             backbone.init_cfg = None  # mmengine's initialiser would load what fits
             super().init_weights()
             backbone.init_cfg = trained
-            load_backbone(backbone, trained)
+            load_strictly(backbone, trained['checkpoint'], trained.get('prefix'), remedy=_REMEDY)
         else:
             super().init_weights()
         self.teacher.load_state_dict(self.student.state_dict())

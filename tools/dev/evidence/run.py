@@ -183,7 +183,7 @@ def _backbone(cfg: Any) -> torch.nn.Module:
 
 
 def _teacher(job: Job, cfg: Any) -> torch.nn.Module:
-    from s3pt_mm.weights.frozen import load_strictly
+    from s3pt_mm.common.models import load_strictly
 
     backbone = _backbone(cfg)
     load_strictly(
