@@ -127,6 +127,7 @@ def resize_position_embedding(
     real = torch.float64 if embedding.dtype == torch.float64 else torch.float32
     places = source[0] * source[1]
     units = torch.eye(places, dtype=real, device=embedding.device).view(1, places, *source)
+    options: dict[str, Any]
     if by == 'size':
         options = dict(size=tuple(target))
     else:

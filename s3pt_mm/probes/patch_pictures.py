@@ -28,7 +28,7 @@ _MEASURED = 32  # images that the loss of small features is measured on
 
 def _moments(tokens: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     """Mean (d,) and second moment (d, d) over all tokens of all images, float64."""
-    total, second, count = 0, 0, 0
+    total, second, count = torch.zeros((), dtype=torch.float64), torch.zeros(()), 0
     for image in tokens:
         values = image.double()
         total = total + values.sum(0)
@@ -75,7 +75,7 @@ class Colours:
 
     def is_foreground(self, tokens: Tensor) -> Tensor:
         """(N,) bool."""
-        if self.first is None:
+        if self.first is None or self.foreground is None:
             return torch.ones(len(tokens), dtype=torch.bool)
         score = self.first.scores(tokens)[:, 0]
         return score > self.foreground if self.foreground >= 0 else score < -self.foreground

@@ -142,7 +142,7 @@ def test_qualitative_shows_the_class_colours(pictures, tmp_path):
 
 def test_qualitative_names_what_is_missing(pictures, tmp_path):
     (tmp_path / 'good' / 'b.png').unlink()
-    with pytest.raises(FileNotFoundError, match=r'good/b.png.*test.py CONFIG CHECKPOINT --out'):
+    with pytest.raises(FileNotFoundError, match=r'good/b.png.*s3pt-test CONFIG CHECKPOINT --out'):
         draw_qualitative(pictures, dict(good=tmp_path / 'good'), tmp_path / 'q')
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / 'good' / 'b.png')
     with pytest.raises(ValueError, match=r'good for .*b.png is \(4, 4\).*\(40, 60\)'):

@@ -26,6 +26,7 @@ from s3pt_mm.common.reading import UnsafeCheckpointError, read_checkpoint
 from s3pt_mm.data.datasets.info_file import load_info_file
 from s3pt_mm.data.nuimages_masks import create_nuimages
 from s3pt_mm.resume.checkpoint_files import find_checkpoints
+from s3pt_mm.weights.any_vit import told_heads
 from s3pt_mm.weights.convert import convert_file
 from tests.test_security.attacks import (
     REFUSED,
@@ -42,6 +43,7 @@ OWN = 'bytes that the same process made'
 COVERED = {
     ('s3pt_mm/common/reading.py', 'torch.load'): 'test_malicious_checkpoints_at_every_door',
     ('s3pt_mm/common/reading.py', 'load_file'): 'test_safetensors_are_data',
+    ('s3pt_mm/weights/any_vit.py', 'safe_open'): 'test_safetensors_are_data',
     ('s3pt_mm/common/downloads.py', 'download_url_to_file'): 'test_weights_by_address',
     ('s3pt_mm/common/pickles.py', 'Unpickler'): 'test_malicious_info_files_at_every_door',
     ('s3pt_mm/common/info_tables.py', 'ParquetFile'): 'test_a_table_that_is_none',
@@ -196,6 +198,7 @@ def test_safetensors_are_data(tmp_path: Path) -> None:
     write_checkpoint('shell command', tmp_path / 'x.safetensors', tmp_path / 'victim')
     with pytest.raises(DataError, match='not a whole safetensors file'):
         read_checkpoint(tmp_path / 'x.safetensors')
+    assert told_heads(tmp_path / 'x.safetensors') is None
     assert not (tmp_path / 'victim').exists()
 
 

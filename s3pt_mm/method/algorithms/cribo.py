@@ -134,7 +134,9 @@ class CrIBo(TeacherStudent):
         first = draw_first_tokens(
             fields.seeds, batch, 2 * num_tokens, self.clustering.num_clusters, tokens.device
         )
-        weights = dict(position_weight=self.position_weight, depth_weight=self.depth_weight)
+        weights: dict[str, Any] = dict(
+            position_weight=self.position_weight, depth_weight=self.depth_weight
+        )
         cluster, extra = self._cluster_joint_views, self.extra_cost_terms(fields)
         if extra:
             cluster = cluster_joint_views  # somebody's term need not compile

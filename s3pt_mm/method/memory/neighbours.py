@@ -88,7 +88,7 @@ def _nearest_in_queue(objects: Tensor, queue: ObjectQueue, view: int, chunk: int
     where = torch.zeros(len(objects), dtype=torch.int64, device=objects.device)
     limit = min(chunk, len(queue))
     # One buffer for all chunks: fresh pages cost more than widening the numbers.
-    wide = objects.new_empty(limit, objects.shape[1]) if halves is None else None
+    wide = objects.new_empty(limit if halves is None else 0, objects.shape[1])
     for begin, end in queue.spans():
         for start in range(begin, end, limit):
             stop = min(start + limit, end)
