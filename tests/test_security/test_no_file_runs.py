@@ -82,7 +82,8 @@ def test_no_door_without_a_test() -> None:
     """A new loader anywhere in the code needs a line above, and a test that tries it."""
     found = doors('s3pt_mm', 'tools')
     developers = {door for door in found if door[0].startswith('tools/dev/')}
-    assert {loader for _, loader in developers} <= {'Config.fromfile', 'Config.fromstring'}
+    allowed = {'Config.fromfile', 'Config.fromstring', 'np.load'}  # NumPy refuses objects unasked
+    assert {loader for _, loader in developers} <= allowed
     assert found - developers == set(COVERED)
     assert all(reason in (BY_DESIGN, OWN) or reason in globals() for reason in COVERED.values())
 
