@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from tqdm import tqdm
+from rich.progress import track
 
 from s3pt_mm.cli.images_in import (
     add_arguments,
@@ -51,7 +51,7 @@ def read_folder(
     else:
         paths = found
     good, photos, crops, bad = [], [], [], []
-    for index, path in enumerate(tqdm(paths, desc='images', disable=None)):
+    for index, path in enumerate(track(paths, description='images')):
         try:
             crop = draw_crops(path, index, args.view_size)
             jpeg = to_jpeg(open_image(path), args.picture_width)
@@ -95,7 +95,7 @@ def look(
     model = load_network(source, args)
     size, patch = image_size(model, args.image_size)
     tokens, attention, clusters = [], [], []
-    for start in tqdm(range(0, len(paths), args.batch_size), desc='batches', disable=None):
+    for start in track(range(0, len(paths), args.batch_size), description='batches'):
         chunk = slice(start, start + args.batch_size)
         batch = [normalise(open_image(path), size) for path in paths[chunk]]
         found, shares = tokens_and_attention(model, torch.stack(batch).to(args.device))

@@ -68,7 +68,9 @@ class TimmViT(BaseModule):
         super().__init__(init_cfg=init_cfg)
         if img_size is not None:
             kwargs['img_size'] = img_size
-        fixed = dict(pretrained=False, num_classes=0, dynamic_img_size=True, dynamic_img_pad=True)
+        fixed: dict[str, Any] = dict(
+            pretrained=False, num_classes=0, dynamic_img_size=True, dynamic_img_pad=True
+        )
         model: Any  # VisionTransformer or Eva, which share no base class
         try:
             model = timm.create_model(name, **fixed, drop_path_rate=drop_path_rate, **kwargs)
