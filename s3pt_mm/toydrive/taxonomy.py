@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from s3pt_mm.data.class_sets import NUIMAGES_CATEGORIES
+
 # nuScenes category -> mean size (width, length, height) in metres, near the nuScenes means.
 SIZES: dict[str, tuple[float, float, float]] = {
     'vehicle.car': (1.95, 4.62, 1.73),
@@ -38,16 +40,6 @@ DETECTION_CLASS: dict[str, str] = {
     'movable_object.barrier': 'barrier',
 }
 
-NUIMAGES_CATEGORIES = (
-    'animal', 'flat.driveable_surface', 'human.pedestrian.adult', 'human.pedestrian.child',
-    'human.pedestrian.construction_worker', 'human.pedestrian.personal_mobility',
-    'human.pedestrian.police_officer', 'human.pedestrian.stroller', 'human.pedestrian.wheelchair',
-    'movable_object.barrier', 'movable_object.debris', 'movable_object.pushable_pullable',
-    'movable_object.trafficcone', 'static_object.bicycle_rack', 'vehicle.bicycle',
-    'vehicle.bus.bendy', 'vehicle.bus.rigid', 'vehicle.car', 'vehicle.construction', 'vehicle.ego',
-    'vehicle.emergency.ambulance', 'vehicle.emergency.police', 'vehicle.motorcycle',
-    'vehicle.trailer', 'vehicle.truck',
-)  # fmt: skip
 NUSCENES_CATEGORIES = tuple(
     name for name in NUIMAGES_CATEGORIES if name not in ('flat.driveable_surface', 'vehicle.ego')
 )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco
 
+from s3pt_mm.data.class_sets import NUIMAGES_CATEGORIES
 from s3pt_mm.toydrive import taxonomy as tx
 from s3pt_mm.toydrive.config import ToyDriveConfig
 from s3pt_mm.toydrive.frames import generator, get_world, time_of_frame, token, world_of_frame
@@ -127,7 +128,7 @@ def write_tables(
                 else ()
             )
             tables[name] += [row for row in rows if row['token'] not in known]
-    tables['category'] = categories(config, tx.NUIMAGES_CATEGORIES)
+    tables['category'] = categories(config, NUIMAGES_CATEGORIES)
     tables['attribute'] = attributes(config)
     tables['sensor'] = [
         dict(token=token(config, 'sensor', channel), channel=channel, modality='camera')

@@ -65,7 +65,7 @@ def test_a_timm_backbone_trains_the_head_alone(tiny, tmp_path, repository):
     other = tiny('mask')
     other.model = cfg.model
     other.model.backbone.name = 'vit_small_patch14_dinov2'
-    with pytest.raises(CheckpointMismatchError, match='not in the model: model.reg_token'):
+    with pytest.raises(CheckpointMismatchError, match='model.reg_token is unknown to the model'):
         Runner.from_cfg(other).train()
 
 
