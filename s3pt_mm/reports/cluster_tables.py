@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from s3pt_mm.common.files import replacing
+from s3pt_mm.common.files import replacing, write_text
 
 FIGURES = {
     'purity': 'purity',
@@ -67,8 +67,7 @@ def write_tables(
         table = mean_and_spread(given)
         for ending, text in (('csv', table.to_csv()), ('md', to_markdown(table))):
             path = stem.with_name(f'{stem.name}{suffix}.{ending}')
-            with replacing(path) as temporary:
-                Path(temporary).write_text(text, encoding='utf-8')
+            write_text(path, text)
             written.append(path)
     return [*written, write_figure(mean_and_spread(rows), stem.with_suffix('.png'))]
 

@@ -112,7 +112,7 @@ def test_max_images_and_a_large_page(folder: Path, tmp_path: Path, capsys, monke
     [
         ({'--out': 'x.txt'}, 'x.txt: name a file ending in .html'),
         ({0: 'absent.pth'}, 'absent.pth: no such checkpoint'),
-        ({1: 'absent'}, 'absent: holds no image'),
+        ({1: 'absent'}, 'absent: no such folder'),
         ({1: 'torn'}, 'torn: none of its 1 images can be read'),
         ({'--against': 'images/1.jpg'}, '1.jpg: refused'),
         ({'--image-size': '30'}, 'no multiples of the patch, 16'),

@@ -28,11 +28,9 @@ class Argoverse2(LogFormat):
 
     def samples(self) -> Iterator[Sample]:
         """See the base class."""
-        logs = sorted(path.parents[1] for path in self.root.rglob('sensors/lidar'))
-        logs = logs or sorted(path.parents[1] for path in self.root.rglob('sensors/cameras'))
-        if not logs:
-            raise DataError(self.root, 'no log with a sensors folder', 'Give the folder of logs')
-        for log in logs:
+        logs = [path.parents[1] for path in self.root.rglob('sensors/lidar')]
+        logs = logs or [path.parents[1] for path in self.root.rglob('sensors/cameras')]
+        for log in self.some(logs, 'log with a sensors folder', 'Give the folder of logs'):
             yield from self._log(log)
 
     def _log(self, log: Path) -> Iterator[Sample]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
+
+from s3pt_mm.common.errors import DataError
+
+T = TypeVar('T', Path, str)
 
 
 @dataclass
@@ -93,6 +97,18 @@ class LogFormat(ABC):
     @classmethod  # noqa: B027 - a format may have none
     def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
         """Declare options of this format alone; most have none."""
+
+    def some(self, found: Iterable[T], what: str, remedy: str) -> list[T]:
+        """What was found below the root, each once, sorted.
+
+        Raises:
+            DataError: Nothing was; it says whether the root itself is absent.
+        """
+        some = sorted(set(found))
+        if not some:
+            problem = f'no {what} in it' if self.root.exists() else 'no such file or folder'
+            raise DataError(self.root, problem, remedy)
+        return some
 
     @abstractmethod
     def samples(self) -> Iterator[Sample]:

@@ -69,12 +69,8 @@ class KittiRaw(LogFormat):
 
     def samples(self) -> Iterator[Sample]:
         """See the base class."""
-        drives = sorted({path.parent for path in self.root.rglob('image_02') if path.is_dir()})
-        if not drives:
-            raise DataError(
-                self.root, 'no drive with image_02 in it', 'Give the folder above the dates'
-            )
-        for drive in drives:
+        found = (path.parent for path in self.root.rglob('image_02') if path.is_dir())
+        for drive in self.some(found, 'drive with image_02', 'Give the folder above the dates'):
             yield from self._drive(drive)
 
     def _drive(self, drive: Path) -> Iterator[Sample]:
@@ -120,12 +116,9 @@ class KittiObject(LogFormat):
 
     def samples(self) -> Iterator[Sample]:
         """See the base class."""
-        splits = [self.root] if (self.root / 'image_2').is_dir() else sorted(
-            path.parent for path in self.root.glob('*/image_2')
-        )  # fmt: skip
-        if not splits:
-            raise DataError(self.root, 'no image_2 folder in it', 'Give the folder above training/')
-        for split in splits:
+        own = (self.root / 'image_2').is_dir()
+        found = [self.root] if own else [path.parent for path in self.root.glob('*/image_2')]
+        for split in self.some(found, 'image_2 folder', 'Give the folder above training/'):
             for path in sorted((split / 'image_2').iterdir()):
                 if path.suffix in _IMAGES:
                     yield self._sample(split, path)

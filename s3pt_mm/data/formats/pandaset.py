@@ -37,14 +37,9 @@ class PandaSet(LogFormat):
             )
             yield from Folder(self.root, options).samples()
             return
-        sequences = sorted(path.parent for path in self.root.rglob('camera') if path.is_dir())
-        if not sequences:
-            raise DataError(
-                self.root,
-                'neither sequences with a camera folder nor a calibration.json in it',
-                'Give the folder that holds 001, 002, ...',
-            )
-        for sequence in sequences:
+        found = (path.parent for path in self.root.rglob('camera') if path.is_dir())
+        what = 'sequence with a camera folder and no calibration.json'
+        for sequence in self.some(found, what, 'Give the folder that holds 001, 002, ...'):
             yield from self._sequence(sequence)
 
     def _sequence(self, sequence: Path) -> Iterator[Sample]:

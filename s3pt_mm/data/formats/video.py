@@ -41,12 +41,9 @@ class Video(LogFormat):
 
     def samples(self) -> Iterator[Sample]:
         """See the base class."""
-        if self.root.is_file():
-            videos = [self.root]
-        else:
-            videos = sorted(p for p in self.root.rglob('*') if p.suffix.lower() in SUFFIXES)
-        if not videos:
-            raise DataError(self.root, 'no video in it', f'Endings: {" ".join(SUFFIXES)}')
+        below = (path for path in self.root.rglob('*') if path.suffix.lower() in SUFFIXES)
+        found = [self.root] if self.root.is_file() else below
+        videos = self.some(found, 'video', f'Endings: {" ".join(SUFFIXES)}')
         names = [path.stem for path in videos]
         for path in videos:
             name = path.stem

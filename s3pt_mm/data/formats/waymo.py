@@ -42,12 +42,8 @@ class Waymo(LogFormat):
 
     def samples(self) -> Iterator[Sample]:
         """See the base class."""
-        segments = sorted(path.stem for path in (self.root / 'camera_image').glob('*.parquet'))
-        if not segments:
-            raise DataError(
-                self.root, 'no camera_image/*.parquet in it', 'Give the folder of a split'
-            )
-        for segment in segments:
+        found = (path.stem for path in (self.root / 'camera_image').glob('*.parquet'))
+        for segment in self.some(found, 'camera_image/*.parquet', 'Give the folder of a split'):
             yield from self._segment(segment)
 
     def _segment(self, segment: str) -> Iterator[Sample]:

@@ -8,6 +8,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from s3pt_mm.common.errors import DataError
+from s3pt_mm.data.formats import log_format
 from s3pt_mm.data.formats.waymo import range_image_points
 from tests.nuscenes_tables import street
 from tests.test_data.test_formats import containers, logs
@@ -156,3 +157,13 @@ def test_torn_video(tmp_path):
     (tmp_path / 'torn.mp4').write_bytes(b'no video')
     with pytest.raises(DataError, match='not a readable video'):
         convert('video', tmp_path / 'torn.mp4', tmp_path / 'out')
+
+
+@pytest.mark.parametrize('name', ['kitti-raw', 'kitti-object', 'waymo', 'argoverse2', 'pandaset'])
+def test_a_wrong_root_is_said(tmp_path, name):
+    """A folder that is absent, and one that holds something else."""
+    adapter = log_format(name)
+    with pytest.raises(DataError, match='absent: no such file or folder'):
+        list(adapter(tmp_path / 'absent', None).samples())
+    with pytest.raises(DataError, match='no .* in it. Give the folder'):
+        list(adapter(tmp_path, None).samples())
