@@ -2,7 +2,8 @@
 
     s3pt-export CHECKPOINT --to huggingface --out my-vit
 
-OUT is a folder for huggingface, else a .safetensors file, in timm's or this package's names.
+OUT is a folder for huggingface, an .onnx or .pt2 file for onnx and torch-export, which take images
+of any size, else a .safetensors file, in timm's or this package's names.
 """
 
 from __future__ import annotations
@@ -10,14 +11,19 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from s3pt_mm.common.errors import ConfigError, DataError, explain
+from s3pt_mm.common.errors import ConfigError, explain
 from s3pt_mm.common.files import write_json, write_text
+from s3pt_mm.common.reading import read_checkpoint
 from s3pt_mm.data.labelled_images import IMAGENET_MEAN, IMAGENET_STD
+from s3pt_mm.weights.any_vit import told_heads
 from s3pt_mm.weights.convert import convert_file
+from s3pt_mm.weights.public import weights_file
 
 LAYOUTS = dict(huggingface='huggingface', timm='timm', safetensors='s3pt_mm')
+PROGRAMS = {'onnx': '.onnx', 'torch-export': '.pt2'}
 
 CARD = """---
 library_name: transformers
@@ -68,15 +74,19 @@ def run(args: argparse.Namespace) -> None:
         ConfigError: OUT has another form than ``--to`` needs, or no multiple of the patch.
     """
     out, folder = Path(args.out), args.to == 'huggingface'
-    if (out.suffix == '.safetensors') == folder:
-        needed = 'a folder' if folder else 'a file ending in .safetensors'
+    ending = PROGRAMS.get(args.to, '.safetensors')
+    if (out.suffix == ending) == folder:
+        needed = 'a folder' if folder else f'a file ending in {ending}'
         raise ConfigError(f'--out {out}: --to {args.to} writes {needed}')
+    heads = args.num_heads or told_heads(args.checkpoint)
+    if args.to in PROGRAMS:
+        return write(args, out, heads)
     size = convert_file(
-        args.checkpoint,
+        weights_file(args.checkpoint),
         out,
         layout_out=LAYOUTS[args.to],
         network=args.network,
-        num_heads=args.num_heads,
+        num_heads=heads,
     )
     if folder:
         image = tuple(args.image_size or (size['img_size'],) * 2)
@@ -88,24 +98,66 @@ def run(args: argparse.Namespace) -> None:
     print(f'{out}: {", ".join(f"{name} {value}" for name, value in size.items())}')
 
 
+def write(args: argparse.Namespace, out: Path, heads: int | None) -> None:
+    """``--to onnx`` and ``torch-export``, checked at the home size and at two others.
+
+    Raises:
+        ConfigError: ``--image-size`` is no multiple of the patch, or a library is missing.
+        LayoutError: No plain ViT.
+        RuntimeError: The program does not compute what the network does.
+    """
+    from s3pt_mm.method.backbone import PretrainVisionTransformer
+    from s3pt_mm.weights.plain_vit import from_state
+    from s3pt_mm.weights.programs import write_program
+
+    model = from_state(
+        read_checkpoint(weights_file(args.checkpoint)),
+        args.checkpoint,
+        network=args.network,
+        num_heads=heads,
+        kind=partial(PretrainVisionTransformer, pos_embed_resize=args.resize),
+    )
+    patch, home = model.patch_embed.projection.kernel_size[0], tuple(model.img_size)
+    other = tuple(args.image_size or (home[0] - home[0] % (2 * patch) + patch, 2 * home[1]))
+    if any(side < patch or side % patch for side in other):
+        raise ConfigError(f'--image-size {other}: no multiples of patch {patch}')
+    sizes = [home, other, (2 * patch, 5 * patch)]
+    for (height, width), difference in write_program(
+        model, out, resize=args.resize, sizes=sizes
+    ).items():
+        print(f'{height} x {width} pixels: tokens differ from the network by {difference:.1e}')
+    print(f'{out}: images (n, 3, h, w), normalised, to tokens (n, 1 + patches, {model.embed_dims})')
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Export; 0, or 1 after one line about what is wrong."""
     parser = argparse.ArgumentParser(prog='s3pt-export', description=__doc__.splitlines()[0])
     parser.add_argument('checkpoint', help='of this package, DINO, timm, Hugging Face, ...')
-    parser.add_argument('--to', required=True, choices=LAYOUTS)
-    parser.add_argument('--out', required=True, help='folder (huggingface) or .safetensors file')
+    parser.add_argument('--to', required=True, choices=[*LAYOUTS, *PROGRAMS])
+    parser.add_argument(
+        '--out', required=True, help='folder (huggingface), .safetensors, .onnx or .pt2 file'
+    )
     parser.add_argument(
         '--image-size',
         type=int,
         nargs=2,
         metavar=('H', 'W'),
-        help="that the image processor resizes to; default: the position embedding's own",
+        help='that the image processor resizes to, and a program is checked at; default: the '
+        "position embedding's own, for programs a rectangle",
+    )
+    parser.add_argument(
+        '--resize',
+        choices=('size', 'scale_factor'),
+        default='size',
+        help="of a program's position embedding, as S3PTVisionTransformer's pos_embed_resize",
     )
     parser.add_argument('--network', choices=('teacher', 'student'), default='teacher')
-    parser.add_argument('--num-heads', type=int, help='attention heads; default width / 64')
+    parser.add_argument(
+        '--num-heads', type=int, help='attention heads; default: told by the file, or width / 64'
+    )
     try:
         run(parser.parse_args(argv))
-    except (DataError, ValueError, OSError) as error:
+    except (RuntimeError, ValueError, OSError) as error:
         print(f'error: {" ".join(explain(error).split())}', file=sys.stderr)
         return 1
     return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from s3pt_mm.hosts import compat
@@ -21,6 +21,7 @@ def from_state(
     *,
     network: str = 'teacher',
     num_heads: int | None = None,
+    kind: Callable[..., VisionTransformer] = VisionTransformer,
 ) -> VisionTransformer:
     """mmpretrain's ViT with the weights of a checkpoint, in eval mode, without gradients.
 
@@ -30,6 +31,7 @@ def from_state(
         network: ``teacher`` or ``student``.
         num_heads: Attention heads, which no weight tells; default: one for each 64 of width, as in
             ViT-Ti, S, B and L (4 in ToyDrive's ViT of width 128, whose heads have 32).
+        kind: What builds the network; takes the arguments of ``VisionTransformer``.
 
     Returns:
         The network; ``forward`` gives ``(tokens,)``, (B, 1 + patches, d), the class token first.
@@ -43,7 +45,7 @@ def from_state(
     heads = num_heads or (4 if width == 128 else max(1, width // 64))
     if width % heads:
         raise LayoutError(f'{source}: {heads} heads do not divide the width {width}: --num-heads')
-    model = VisionTransformer(
+    model = kind(
         arch={**size, 'num_heads': heads},
         img_size=image,
         patch_size=patch,

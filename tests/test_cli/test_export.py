@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,14 @@ from PIL import Image
 
 from s3pt_mm.cli import export
 from s3pt_mm.cli.embed import read_image
+from s3pt_mm.common.reading import read_checkpoint
+from s3pt_mm.method.backbone import PretrainVisionTransformer
+from s3pt_mm.weights import programs
 from s3pt_mm.weights.any_vit import load_tokens
 from s3pt_mm.weights.files import write_weights
+from s3pt_mm.weights.plain_vit import from_state
+from s3pt_mm.weights.timm_vit import TimmViT
+from tests.test_weights.test_public import REGISTERS
 
 
 @pytest.fixture
@@ -57,6 +65,8 @@ def test_mistakes_are_one_line(checkpoint: Path, tmp_path: Path, capsys) -> None
     for to, out, message in (
         ('huggingface', 'x.safetensors', 'x.safetensors: --to huggingface writes a folder'),
         ('timm', 'x', 'x: --to timm writes a file ending in .safetensors'),
+        ('onnx', 'x.pt2', 'x.pt2: --to onnx writes a file ending in .onnx'),
+        ('torch-export', 'x.onnx', 'x.onnx: --to torch-export writes a file ending in .pt2'),
     ):
         assert export.main([str(checkpoint), '--to', to, '--out', str(tmp_path / out)]) == 1
         error = capsys.readouterr().err.strip()
@@ -72,3 +82,83 @@ def test_files_of_weights(checkpoint: Path, tmp_path: Path, to: str, name: str) 
     out = tmp_path / 'out.safetensors'
     assert export.main([str(checkpoint), '--to', to, '--out', str(out)]) == 0
     assert name in load_file(out)
+
+
+@pytest.mark.parametrize('resize', ['size', 'scale_factor'])
+@pytest.mark.parametrize('to, ending', [('onnx', '.onnx'), ('torch-export', '.pt2')])
+def test_programs(
+    checkpoint: Path, tmp_path: Path, capsys, to: str, ending: str, resize: str
+) -> None:
+    """One file for all sizes, KITTI's strips and several images among them, to 1e-4."""
+    out = tmp_path / f'vit{ending}'
+    command = [str(checkpoint), '--to', to, '--out', str(out), '--num-heads', '2']
+    if to == 'onnx':
+        onnxruntime = pytest.importorskip('onnxruntime')
+        pytest.importorskip('onnxscript')
+    assert export.main([*command, '--resize', resize, '--image-size', '32', '80']) == 0
+    printed = capsys.readouterr().out
+    assert all(f'{size} pixels: tokens differ' in printed for size in ('32 x 32', '32 x 80'))
+    wanted = from_state(
+        read_checkpoint(checkpoint),
+        'vit',
+        num_heads=2,
+        kind=partial(PretrainVisionTransformer, pos_embed_resize=resize),
+    )
+    if to == 'onnx':
+        session = onnxruntime.InferenceSession(out, providers=['CPUExecutionProvider'])
+        compute = lambda images: torch.from_numpy(session.run(None, {'images': images.numpy()})[0])
+    else:
+        compute = torch.export.load(out).module()
+    for size in ((3, 32, 32), (1, 64, 208), (2, 16, 16), (1, 368, 1232)):
+        images = torch.randn(size[0], 3, *size[1:])
+        with torch.no_grad():
+            expected = wanted(images)[0]
+        torch.testing.assert_close(compute(images), expected, atol=1e-4, rtol=0)
+    # The two ways to resize differ by more than the tolerance, so the test can tell them apart.
+    other = from_state(read_checkpoint(checkpoint), 'vit', num_heads=2)
+    images = torch.randn(1, 3, 64, 208)
+    differs = (other(images)[0] - wanted(images)[0]).abs().max() > 1e-3
+    assert differs == (resize == 'scale_factor')
+
+
+def test_a_program_that_computes_something_else_is_not_written(
+    checkpoint: Path, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    monkeypatch.setattr(programs, '_CUBIC', -0.5)
+    out = tmp_path / 'vit.pt2'
+    command = [str(checkpoint), '--num-heads', '2', '--to', 'torch-export', '--out', str(out)]
+    assert export.main(command) == 1
+    assert 'a token differs from the network by' in capsys.readouterr().err
+    assert not list(tmp_path.glob('*vit.pt2*'))
+
+
+def test_what_programs_need(checkpoint: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    """Missing libraries, an odd size and a network that is no plain ViT are named."""
+    torch.save(TimmViT(**REGISTERS).state_dict(), tmp_path / 'registers.pth')
+    for file, options, message in (
+        (tmp_path / 'registers.pth', [], 'registers.pth: no ViT in a known layout'),
+        (checkpoint, ['--image-size', '32', '40'], '(32, 40): no multiples of patch 16'),
+        (
+            checkpoint,
+            [],
+            '.onnx needs onnx, onnxscript, onnxruntime: pip install "s3pt_mm[export]"',
+        ),
+    ):
+        if not options and file == checkpoint:
+            monkeypatch.setattr(programs.importlib.util, 'find_spec', lambda name: None)
+        command = [str(file), '--num-heads', '2', '--to', 'onnx', '--out', str(tmp_path / 'x.onnx')]
+        assert export.main([*command, *options]) == 1
+        error = capsys.readouterr().err.strip()
+        assert message in error and len(error.splitlines()) == 1
+
+
+def test_heads_of_a_folder(tmp_path: Path) -> None:
+    """``config.json`` follows what lies beside the weights."""
+    (tmp_path / 'in').mkdir()
+    vit = load_tokens('random', timm='vit_tiny_patch16_224').model
+    write_weights(vit.state_dict(), tmp_path / 'in' / 'model.safetensors', {})
+    (tmp_path / 'in' / 'config.json').write_text('{"num_attention_heads": 4}')
+    command = [str(tmp_path / 'in'), '--to', 'huggingface', '--out', str(tmp_path / 'out')]
+    assert export.main(command) == 0
+    config = json.loads((tmp_path / 'out' / 'config.json').read_text())
+    assert config['num_attention_heads'] == 4
