@@ -78,6 +78,8 @@ def write_program(
 ) -> dict[tuple[int, int], float]:
     """Write the program, load it back and hold it against the network; or write nothing.
 
+    A program takes any number of images, whose sides are two patches or more.
+
     Args:
         vit: mmpretrain's ViT (or a class of its kind), in eval mode, on the CPU.
         out: ``.onnx``, or ``.pt2`` of ``torch.export``.
@@ -96,7 +98,7 @@ def write_program(
         raise ConfigError(f'{out.suffix} needs {", ".join(missing)}: pip install "s3pt_mm[export]"')
     patch = vit.patch_embed.projection.kernel_size[0]
     height, width = (
-        patch * torch.export.Dim(name, min=1, max=LARGEST_SIDE) for name in ('rows', 'columns')
+        patch * torch.export.Dim(name, min=2, max=LARGEST_SIDE) for name in ('rows', 'columns')
     )
     # Traced at a size of its own: not square, not the home's, more than one of everything.
     rows, columns = (side + more for side, more in zip(vit.patch_resolution, (2, 3), strict=True))

@@ -69,7 +69,7 @@ def test_wheel_and_sdist_install_the_same(built, package, tmp_path) -> None:
     assert files(install(sdist, tmp_path / 'env')) == wheel
     for name in ('configs/s3pt/vits16_nuscenes.py', 'tools/train.py', 'model-index.yml'):
         assert f'.mim/{name}' in wheel
-    assert 'py.typed' in wheel
+    assert {'py.typed', 'reports/look_page.html', 'reports/look_page.js'} <= wheel.keys()
     assert not [name for name in wheel if 'tools/dev' in name or 'tests' in name.split('/')]
 
 
