@@ -58,7 +58,8 @@ class PlainArray(np.ndarray):
         if not isinstance(state, tuple) or len(state) != 5 or not isinstance(state[4], bytes):
             raise pickle.UnpicklingError('a NumPy array whose content is not plain bytes')
         _, shape, dtype, fortran, content = state
-        super().__setstate__((shape, _plain(dtype), bool(fortran), content))
+        whole = (shape, _plain(dtype), bool(fortran), content)
+        super().__setstate__(whole)  # type: ignore[arg-type]  # NumPy's stub wants a fifth part
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """As the array without this class."""

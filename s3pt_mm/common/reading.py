@@ -10,7 +10,7 @@ import argparse
 import os
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -130,7 +130,7 @@ def _without_programs(content: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
-def trusted_globals() -> list[object]:
+def trusted_globals() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
     """What OpenMMLab's own checkpoints name and what only carries data.
 
     Returns:

@@ -46,7 +46,7 @@ def range_rows(
     found = {label for column in cells.values() for label in column} - {'mAP'}
     known = [name for name in CLASSES if name in found]
     labels = [*known, *sorted(found - set(known)), 'mAP']
-    rows = [
+    rows: list[dict[str, object]] = [
         {'class': label.replace('_', ' '), **{key: c.get(label) for key, c in cells.items()}}
         for label in labels
     ]

@@ -37,9 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Entry point of ``s3pt-report qualitative``."""
-    settings = dict(image_size=(16, 16), max_images=None if args.images else args.rows)
-    settings |= dict(class_set=args.class_set)
-    images = LabelledImages.from_argument(args.data, args.split, **settings)
+    images = LabelledImages.from_argument(
+        args.data,
+        args.split,
+        class_set=args.class_set,
+        image_size=(16, 16),
+        max_images=None if args.images else args.rows,
+    )
     folders = {}
     for argument in args.pred:
         name, _, folder = argument.partition('=')
@@ -139,14 +143,14 @@ def draw_qualitative(
                 axes.set_xticks([])
                 axes.set_yticks([])
                 axes.spines[:].set_visible(False)
-        for axes, heading in zip(grid[0], headings, strict=True):
-            axes.set_title(heading, fontsize=9)
+        for axes, title in zip(grid[0], headings, strict=True):
+            axes.set_title(title, fontsize=9)
         legend = [
-            Patch(color=np.array(class_set.palette[label]) / 255, label=class_set.classes[label])
+            Patch(color=_as_floats(class_set.palette[label]), label=class_set.classes[label])
             for label in sorted(seen - {IGNORE})
         ]
         if IGNORE in seen:
-            legend.append(Patch(color=np.array(IGNORED_COLOUR) / 255, label='ignored'))
+            legend.append(Patch(color=_as_floats(IGNORED_COLOUR), label='ignored'))
         figure.legend(
             handles=legend, loc='upper center', ncols=per_line, frameon=False, fontsize=8,
             bbox_to_anchor=(0.5, (legend_height - 0.02) / total_height), borderaxespad=0,
@@ -163,3 +167,8 @@ def _shrunk(picture: np.ndarray, longest: int = 640) -> np.ndarray:
     """Every n-th pixel, so that a figure of many photos stays small; labels stay pure colours."""
     step = max(1, -(-max(picture.shape[:2]) // longest))
     return picture[::step, ::step]
+
+
+def _as_floats(colour: tuple[int, int, int]) -> tuple[float, float, float]:
+    red, green, blue = colour
+    return red / 255, green / 255, blue / 255

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -115,7 +116,7 @@ def _frame(rows: Sequence[Row], columns: Columns) -> pd.DataFrame:
 
 
 def _cells(frame: pd.DataFrame, float_format: str) -> pd.DataFrame:
-    def cell(value: object) -> str:
+    def cell(value: Any) -> str:
         if pd.isna(value):
             return EMPTY_CELL
         is_float = isinstance(value, Real) and not isinstance(value, Integral)

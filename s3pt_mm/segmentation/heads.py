@@ -11,6 +11,9 @@ are losses and gradients up to rounding.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from mmseg.models.decode_heads import FCNHead, SegmenterMaskTransformerHead
@@ -62,9 +65,8 @@ class LeanLossMixin(BaseDecodeHead):
         )
         weight = self.sampler.sample(seg_logits, label) if self.sampler is not None else None
         label = label.squeeze(1)
-        terms = (
-            self.loss_decode if isinstance(self.loss_decode, nn.ModuleList) else [self.loss_decode]
-        )
+        several = isinstance(self.loss_decode, nn.ModuleList)
+        terms: Iterable[Any] = self.loss_decode if several else [self.loss_decode]
         losses: dict[str, Tensor] = {}
         for term in terms:
             value = term(seg_logits, label, weight=weight, ignore_index=self.ignore_index)
@@ -131,7 +133,7 @@ class MaskTransformerSegHead(LeanLossMixin, SegmenterMaskTransformerHead):
         return masks.transpose(1, 2).unflatten(2, (height, width))
 
 
-def _attend(attention: nn.Module, tokens: Tensor) -> Tensor:
+def _attend(attention: Any, tokens: Tensor) -> Tensor:
     """Self-attention with the weights of mmcv's ``MultiheadAttention``; (B, N, d) -> (B, N, d)."""
     inner: nn.MultiheadAttention = attention.attn
     qkv = F.linear(tokens, inner.in_proj_weight, inner.in_proj_bias)
