@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -106,3 +107,43 @@ def interleaved(
         )
         for name, rows in seen.items()
     }
+
+
+def device_work(task: Callable[[], Any], table: Path | None) -> dict[str, Any]:
+    """Kernels of one call on a GPU, what launched them, busy time and where most of it goes.
+
+    Args:
+        task: What to run.
+        table: File for the profiler's tables; None writes none.
+    """
+    from torch.profiler import ProfilerActivity, profile
+
+    activities = [ProfilerActivity.CPU, ProfilerActivity.CUDA]
+    with profile(activities=activities, record_shapes=True) as seen:
+        task()
+        torch.cuda.synchronize()
+    if table is not None:
+        averages = seen.key_averages(group_by_input_shape=True)
+        widths = dict(row_limit=120, max_name_column_width=90, max_shapes_column_width=80)
+        orders = 'self_cuda_time_total', 'self_cpu_time_total', 'count'
+        table.write_text('\n'.join(averages.table(sort_by=key, **widths) for key in orders))
+    named = {e.name for e in seen.events() if e.device_type == torch.autograd.DeviceType.CPU}
+    # What the host marks, such as a compiled graph, shows on the device's line around its kernels.
+    on_device = [
+        e
+        for e in seen.events()
+        if e.device_type == torch.autograd.DeviceType.CUDA and e.name not in named
+    ]
+    launches = [
+        e for e in seen.events() if e.name.startswith(('cudaLaunch', 'cuLaunch', 'cudaGraphLaunch'))
+    ]
+    waits = [e for e in seen.events() if e.name.startswith('cudaStreamSynchronize')]
+    totals: dict[str, float] = {}
+    for event in on_device:
+        spent = event.time_range.elapsed_us() / 1e3
+        totals[event.name[:70]] = totals.get(event.name[:70], 0.0) + spent
+    top = sorted(totals.items(), key=lambda pair: -pair[1])[:5]
+    busy = round(sum(totals.values()), 2)
+    return dict(
+        kernels=len(on_device), launches=len(launches), busy_ms=busy, waits=len(waits), top_ms=top
+    )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from mmengine import dist
 from torch import Tensor, nn
 
-from s3pt_mm.method.distributed import world_size
 from s3pt_mm.method.losses.prototype_logits import PrototypeLogits, row_norms
 from s3pt_mm.method.losses.vmf import vmf_log_normalizer
 
@@ -78,7 +78,7 @@ class Prototypes(nn.Module):
         weight: Tensor = self.weight_v
         gain: Tensor = self.weight_g
         if self.frozen:
-            if world_size() > 1:
+            if dist.is_distributed():  # of one rank too: torchrun with one process
                 features = _ZeroGradients.apply(features, weight, gain)
             weight, gain = weight.detach(), gain.detach()
         norm = self.row_norms() if norm is None else norm

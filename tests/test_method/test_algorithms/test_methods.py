@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
@@ -270,3 +271,24 @@ def test_queue_counters_stay_on_the_host() -> None:
     assert queue.objects.device.type == 'meta'
     assert {queue.counts.device.type, queue.head.device.type} == {'cpu'}
     assert {'counts', 'head'} < set(queue.state_dict()) and queue.spans() == []
+
+
+@pytest.mark.parametrize('cls', [DINO, S3PT])
+def test_one_rank_of_ddp_with_frozen_prototypes(cls: type[TeacherStudent]) -> None:
+    """torchrun with one process wraps the model too, and waits for every parameter's gradient."""
+    dist = torch.distributed
+    dist.init_process_group('gloo', store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        model = MMDistributedDataParallel(make(cls))
+        layer = model.module.student['head'].image_prototypes
+        for frozen in (True, True, False):
+            for each in model.module.student['head'].prototype_layers():
+                each.frozen = frozen
+            model.zero_grad()
+            data = model.module.data_preprocessor(batch(), training=True)
+            losses = model(**data, mode='loss')
+            total(losses).backward()
+            model.module.update_teacher(0.99)
+            assert bool(layer.weight_v.grad.any()) is not frozen
+    finally:
+        dist.destroy_process_group()
