@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from s3pt_mm.data.transforms.views import draw_box, resize
 from s3pt_mm.probes.evaluation import knn_head, linear_head
 from tests.test_dev.test_evidence import made_camvid, made_pandaset
 from tests.tool_runs import run_tool
-from tools.dev.evidence import device_probe, packed
+from tools.dev.evidence import device_probe, gpu_ladder, packed
 from tools.dev.evidence.device_views import Canvas, DeviceViews, draw_boxes, draw_colours
 
 
@@ -104,6 +106,35 @@ def test_small_label_maps_keep_sparse_labels() -> None:
     }
     dense = np.repeat(np.arange(4, dtype=np.uint8), 10)[None].repeat(40, 0)
     assert (packed.resize_labels(dense, (4, 4)) == np.arange(4)).all()
+
+
+def test_a_run_waits_for_the_controls_of_its_seed(tmp_path: Path, monkeypatch) -> None:
+    def found(network: float, control: float) -> dict:
+        return dict(network=dict(mIoU=network)), dict(place=dict(mIoU=control))
+
+    def answers(self, jobs: list[gpu_ladder.Job], until: float):
+        for job, kind, value in ((jobs[0], 0, 30.0), (jobs[1], 0, 40.0), (jobs[2], 1, 25.0)):
+            own = found(value, value)[kind]
+            yield replace(job, found=dict(training_seconds=1.0, probes=dict(a=dict(knn=own))))
+
+    monkeypatch.setattr(gpu_ladder.Ladder, '_answers', answers)
+    words = dict(workers=0, minutes=1.0, out=tmp_path, batch=4)
+    ladder = gpu_ladder.Ladder(argparse.Namespace(**words))
+    jobs = [gpu_ladder.Job(rung, seed, 'r', 8) for rung, seed in (('CrIBo', 0), ('DINO', 1))]
+    done = ladder.finish([*jobs, gpu_ladder.Job('controls', 0, 'r', 8)])
+    assert len(done) == 3
+    lines = [json.loads(line) for line in (tmp_path / 'ladder.jsonl').read_text().splitlines()]
+    assert [(line['rung'], line['probes']['a']['knn']['gain']) for line in lines] == [
+        ('CrIBo', 5.0)
+    ]
+
+
+def test_steps_are_planned_with_the_probes_time(tmp_path: Path) -> None:
+    ladder = gpu_ladder.Ladder(argparse.Namespace(workers=0, minutes=1.0, out=tmp_path))
+    ladder.args.workers, ladder.rate, ladder.probe = 8, 3.0, 40.0
+    # Nine runs of eight workers are two rounds: 85 s each, of which a probe takes 40.
+    assert ladder._steps(9, 200.0) == 135 and ladder._steps(8, 200.0) == 390
+    assert ladder._steps(24, 60.0) < 0
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ search for neighbours is a matrix product.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from s3pt_mm.data.class_sets import IGNORE
 from s3pt_mm.probes.confusion import scores
 from s3pt_mm.probes.controls import control_maps, feature_map_of
-from s3pt_mm.probes.evaluation import beside_controls
 from s3pt_mm.probes.linear_probe import fit_linear
 from s3pt_mm.probes.patches import FeatureMap, RandomCrops, subtract_place
 from tools.dev.evidence.packed import Frames, resize_labels
@@ -72,11 +71,8 @@ class Probe:
         return self
 
     @torch.no_grad()
-    def evaluate(self, backbone: nn.Module, seed: int) -> dict[str, dict[str, Any]]:
-        """Figures of a ViT beside its controls under both heads, as
-        :func:`s3pt_mm.probes.evaluation.evaluate_with_controls` gives them."""
-        backbone.eval()
-        maps = {'network': feature_map_of(backbone), **control_maps(backbone, seed=seed)}
+    def figures(self, maps: Mapping[str, FeatureMap]) -> dict[str, dict[str, Any]]:
+        """Figures of every network by head, as :func:`s3pt_mm.probes.evaluation.evaluate`."""
         figures: dict[str, dict[str, Any]] = {head: {} for head in HEADS}
         for name, feature_map in maps.items():
             known, new = (_features(feature_map, part.images) for part in (self.train, self.val))
@@ -87,7 +83,7 @@ class Probe:
             for head, fit in HEADS.items():
                 grid = fit(memory, shares[keep])(new.flatten(0, 2)).unflatten(0, new.shape[:3])
                 figures[head][name] = scores(self._confusion(grid), self.classes)
-        return {head: beside_controls(found) for head, found in figures.items()}
+        return figures
 
     def _confusion(self, grid: Tensor) -> np.ndarray:
         """(I, rows, columns, C) scores against the labels of the judging crops."""
@@ -99,6 +95,14 @@ class Probe:
             pair = labels[known].long() * count + large.argmax(1)[known]
             total += torch.bincount(pair, minlength=count * count)
         return total.view(count, count).cpu().numpy()
+
+
+def maps_of(backbone: nn.Module, seed: int) -> tuple[dict[str, FeatureMap], dict[str, FeatureMap]]:
+    """What each run is probed with, and the controls that all runs of a seed share."""
+    backbone.eval()  # mmpretrain's returns nothing
+    controls = control_maps(backbone, seed=seed)
+    own = {name: controls.pop(name) for name in list(controls) if 'same' in name}
+    return {'network': feature_map_of(backbone), **own}, controls
 
 
 def _features(feature_map: FeatureMap, images: Tensor) -> Tensor:

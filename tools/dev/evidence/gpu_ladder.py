@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
 import queue
 import sys
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
 HELD_OUT = 100
 _CHOICE = 0.25  # of the time goes into choosing the recipe
-_MARGIN = 0.75  # of the time that is left is planned for the ladder
-_PROBES = 12.0  # seconds of it for the last probes
+_MARGIN = 0.85  # of the time that is left is planned with
+_FEW = 100  # steps: below that rather fewer seeds
 
 
 @dataclass
@@ -102,7 +103,8 @@ class Ladder:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args, self.start = args, time.monotonic()
         self.deadline = self.start + 60 * args.minutes
-        self.failed = 0
+        self.failed, self.rate, self.probe = 0, 1.0, 0.0
+        self.controls: dict[int, Any] = {}
         context = multiprocessing.get_context('spawn')
         self.jobs, self.answers = context.Queue(), context.Queue()
         words = (args, self.jobs, self.answers)
@@ -124,53 +126,101 @@ class Ladder:
         """Rate, recipe, ladder, what time is left for."""
         _libraries()
         from tools.dev.evidence import gpu_runs
+        from tools.dev.evidence.packed import has_depth
         from tools.dev.evidence.page import write_page
 
-        args, steps, recipe = self.args, self.args.steps, self.args.recipe
-        order = [rung for rung in gpu_runs.RUNGS if rung in (args.rungs or gpu_runs.RUNGS)]
-        if not (steps and recipe):
-            first = next(iter(gpu_runs.RECIPES))
-            probe = [Job(order[-1], HELD_OUT, first, 25, 'rate')] * args.workers
-            rate = sum(job.found['steps_per_second'] for job in self.finish(probe))
-            self.say(f'{rate:.0f} steps a second in all, {order[-1]}')
-        if not recipe:
-            choose = [Job('CrIBo', HELD_OUT, name, 0, 'recipe') for name in gpu_runs.RECIPES]
-            for job in choose:
-                job.steps = steps or max(2, int(_CHOICE * self.left() * rate / len(choose)))
-            found = self.finish(choose, time.monotonic() + 2 * _CHOICE * self.left())
-            gains = {job.recipe: gpu_runs.mean_gain(job.found['probes']) for job in found}
-            if not gains:
-                raise SystemExit('ladder: no run of CrIBo ended, so no recipe can be chosen')
-            recipe = max(gains, key=gains.__getitem__)
-            choice = dict(chosen=recipe, gains=gains, steps=choose[0].steps, sources=args.sources)
-            self.note(dict(stage='choice', **choice))
-            rate = sum(job.found['steps_per_second'] for job in found)
+        args, recipe = self.args, self.args.recipe
+        depth = any(has_depth(args.data / f'{name}.npz') for name in args.sources)
+        rungs = [name for name in gpu_runs.RUNGS if depth or 'depth' not in name]
+        rungs = [name for name in rungs if name in (args.rungs or rungs)]
         bounds = [gpu_runs.bound_of(name) for name in args.sources]
-        ladder = [Job(rung, seed, recipe, 0) for seed in args.seeds for rung in (*order, *bounds)]
-        more = [Job(rung, seed, recipe, 0) for seed in args.seeds for rung in gpu_runs.MORE]
-        if not steps:  # a bound has no teacher, no clusters and no memory
-            cost = len(args.seeds) * (len(order) + len(bounds) / 2)
-            steps = max(2, int(_MARGIN * (self.left() - _PROBES) * rate / cost))
+        if not args.steps:
+            self._measure(Job(rungs[-1], HELD_OUT, gpu_runs.SHORT, 20, 'rate'))
+        if not recipe:
+            recipe = self._choose(list(gpu_runs.RECIPES)) or gpu_runs.SHORT
+        ladder: list[Job] = []
+        for seeds in (args.seeds[:count] for count in range(len(args.seeds), 0, -1)):
+            names = (gpu_runs.CONTROLS, *rungs, *bounds)
+            ladder = [Job(rung, seed, recipe, 0) for seed in seeds for rung in names]
+            steps = args.steps or self._steps(len(ladder), self.left())
+            if steps >= _FEW:
+                break
+        more = [Job(r, seed, recipe, 0) for seed in seeds for r in gpu_runs.MORE if depth]
         for job in (*ladder, *more):
-            job.steps = steps
+            job.steps = max(steps, 1)
         self.say(f'{len(ladder)} runs of {steps} steps, recipe {recipe!r}')
         self.finish([*ladder, *more])
         write_page(self.args.out)
         return min(self.failed, 1)
 
+    def _measure(self, job: Job) -> None:
+        """What a step and a probe take while every worker does the same."""
+        found = [done.found for done in self.finish([job] * self.args.workers)]
+        if not found:
+            raise SystemExit('ladder: no worker ended its first steps')
+        self.rate = sum(one['steps_per_second'] for one in found) / len(found)
+        self.probe = max(one['probe_seconds'] for one in found)
+        self.say(f'{self.rate:.2f} steps a second and worker, {self.probe:.1f} s a probe')
+
+    def _steps(self, jobs: int, seconds: float) -> int:
+        """Steps of each of so many runs that fit, with their probes."""
+        rounds = math.ceil(jobs / self.args.workers)
+        return int((_MARGIN * seconds / rounds - self.probe) * self.rate)
+
+    def _choose(self, recipes: list[str]) -> str | None:
+        """The recipe by which CrIBo gains most on a seed of its own; None without time for it."""
+        from tools.dev.evidence.page import mean_gain
+
+        jobs = [Job('CrIBo', HELD_OUT, name, 0, 'recipe') for name in recipes]
+        jobs.insert(0, Job('controls', HELD_OUT, recipes[0], 0, 'recipe'))
+        steps = self.args.steps or self._steps(len(jobs), _CHOICE * self.left())
+        if steps < _FEW:
+            self.say(f'no time to choose a recipe: {steps} steps each')
+            return None
+        for job in jobs:
+            job.steps = steps
+        gains = {
+            job.recipe: mean_gain(job.found['probes'])
+            for job in self.finish(jobs, time.monotonic() + 2 * _CHOICE * self.left())
+            if job.rung != 'controls' and job.seed in self.controls
+        }
+        if not gains:
+            self.say('no run of CrIBo ended in time to choose a recipe')
+            return None
+        best = max(gains, key=gains.__getitem__)
+        choice = dict(chosen=best, gains=gains, steps=steps, sources=self.args.sources)
+        self.note(dict(stage='choice', **choice))
+        return best
+
     def finish(self, jobs: list[Job], until: float | None = None) -> list[Job]:
-        """Run jobs in order until all are done or time is over; those that ended well."""
-        done = []
+        """Run jobs in order until all are done or time is over; those that ended well.
+
+        A run's figures are noted beside the controls of its seed, so it may have to wait for them.
+        """
+        from tools.dev.evidence.page import beside
+
+        done, waiting = [], []
         for job in self._answers(jobs, until or self.deadline):
             if 'error' in job.found:
                 self.failed += 1
-            elif job.stage == jobs[0].stage:
+                self.note(self._line(job))
+                continue
+            if job.rung == 'controls':
+                self.controls[job.seed] = job.found['probes']
+            elif job.stage != 'rate':
+                waiting.append(job)
+            if job.stage == jobs[0].stage:
                 done.append(job)
-            if job.stage != 'rate' or 'error' in job.found:
-                line = dict(rung=job.rung, seed=job.seed, recipe=job.recipe, steps=job.steps)
-                images = job.steps * self.args.batch
-                self.note(dict(line, stage=job.stage, images=images, **job.found))
+            for ready in [w for w in waiting if w.seed in self.controls]:
+                waiting.remove(ready)
+                ready.found['probes'] = beside(ready.found['probes'], self.controls[ready.seed])
+                self.note(self._line(ready))
         return done
+
+    def _line(self, job: Job) -> dict[str, Any]:
+        keys = ('rung', 'seed', 'recipe', 'steps', 'stage')
+        line = {key: getattr(job, key) for key in keys}
+        return dict(line, images=job.steps * self.args.batch, **job.found)
 
     def _answers(self, jobs: list[Job], until: float) -> Iterator[Job]:
         for job in jobs:
@@ -237,7 +287,8 @@ def _work(args: argparse.Namespace, jobs: Any, answers: Any) -> None:
 
 def _done(runs: Runs, job: Job) -> Job:
     try:
-        job.found = runs.one(job.rung, job.seed, job.recipe, job.steps, probed=job.stage != 'rate')
+        warm = 5 if job.stage == 'rate' else 0
+        job.found = runs.one(job.rung, job.seed, job.recipe, job.steps, warm=warm)
     except Exception as error:
         place = traceback.format_exc().splitlines()[-3:]
         job.found = dict(error=f'{type(error).__name__}: {error}'[:500], place=place)

@@ -10,19 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
-from s3pt_mm.data.class_sets import IGNORE
 from s3pt_mm.method.hooks import TeacherUpdateHook
 from s3pt_mm.method.param_groups import clip_each_tensor
 from s3pt_mm.probes.controls import feature_map_of, untrained
-from tools.dev.evidence.device_probe import Probe
+from tools.dev.evidence.device_probe import Probe, maps_of
 from tools.dev.evidence.device_views import Canvas, DeviceViews
+from tools.dev.evidence.labelled_views import LabelledViews
 from tools.dev.evidence.ladder import ROOT, SUPERVISED, rung_parts
-from tools.dev.evidence.packed import Frames, load
+from tools.dev.evidence.packed import load
 
 # As published at this number of tokens: 32 and 128 clusters of 392, here of 288. The memory holds
 # less than an epoch, so that a neighbour is another photo.
@@ -38,9 +37,10 @@ ARCHS = dict(
 )
 _SHORT = dict(lr=1e-3, batch_norm=True, init='xavier', prototypes=1024, mild=False, teacher=0.99)
 # What CrIBo may choose from, on a seed that no table shows.
+SHORT = 'head for short runs'
 RECIPES: dict[str, dict[str, Any]] = {
     'as published': {**_SHORT, 'lr': 5e-4, 'batch_norm': False, 'init': 'trunc_normal'},
-    'head for short runs': _SHORT,
+    SHORT: _SHORT,
     'half the rate': {**_SHORT, 'lr': 5e-4},
     'twice the rate': {**_SHORT, 'lr': 2e-3},
     'mild colours': {**_SHORT, 'mild': True},
@@ -73,15 +73,12 @@ class Settings:
     crops: int
 
 
+CONTROLS = 'controls'
+
+
 def bound_of(source: str) -> str:
     """Name of the run that is trained with a source's labels."""
     return f'{SUPERVISED}, {source}'
-
-
-def mean_gain(probes: Mapping[str, Any]) -> float:
-    """Points over the best control, mean of all sources and heads."""
-    gains = [found['gain'] for heads in probes.values() for found in heads.values()]
-    return sum(gains) / len(gains)
 
 
 class Runs:
@@ -113,29 +110,46 @@ class Runs:
         }
 
     def one(
-        self, rung: str, seed: int, recipe: str, steps: int, *, probed: bool = True
+        self, rung: str, seed: int, recipe: str, steps: int, *, warm: int = 0
     ) -> dict[str, Any]:
-        """Figures of one run; its name says what is trained."""
+        """Figures of one run; its name says what is trained.
+
+        Args:
+            rung: See ``RUNGS``, ``MORE``, ``bound_of``; ``CONTROLS`` trains nothing.
+            seed: Of everything.
+            recipe: A name of ``RECIPES``.
+            steps: Of the optimiser.
+            warm: Steps before the clock runs: a process's first ones measure its start.
+
+        Returns:
+            ``probes``: by source and head, the figures of the networks that are this run's own.
+        """
         torch.manual_seed(seed)
         chosen = RECIPES[recipe]
-        if not probed:  # the first steps of a process measure its start
-            self._pretrain(rung, seed, chosen, 5)
+        if warm:
+            self._pretrain(rung, seed, chosen, warm)
         begin = time.monotonic()
-        if rung.startswith(SUPERVISED):
-            backbone, health = self._bound(rung.removeprefix(bound_of('')), seed, chosen, steps), {}
+        health: dict[str, float] = {}
+        if rung == CONTROLS:
+            backbone = self._untrained(seed, chosen)
+        elif rung.startswith(SUPERVISED):
+            backbone = self._bound(rung.removeprefix(bound_of('')), seed, chosen, steps)
         else:
             backbone, health = self._pretrain(rung, seed, chosen, steps)
         trained = time.monotonic() - begin
         if not all(bool(torch.isfinite(p).all()) for p in backbone.parameters()):
             raise FloatingPointError(f'{rung}: weights are not finite')
-        found = dict(training_seconds=round(trained, 1), steps_per_second=steps / trained)
-        if probed:
-            if backbone.cls_token.is_cuda:  # other processes share the memory
-                torch.cuda.empty_cache()
-            found['health'] = health
-            found['probes'] = {n: p.evaluate(backbone, seed) for n, p in self.probes.items()}
-            found['probe_seconds'] = round(time.monotonic() - begin - trained, 1)
-        return found
+        if backbone.cls_token.is_cuda:  # other processes share the memory
+            torch.cuda.empty_cache()
+        maps = maps_of(backbone, seed)[rung == CONTROLS]
+        probes = {name: probe.figures(maps) for name, probe in self.probes.items()}
+        return dict(
+            training_seconds=round(trained, 1),
+            probe_seconds=round(time.monotonic() - begin - trained, 1),
+            steps_per_second=steps / trained,
+            health=health,
+            probes=probes,
+        )
 
     def views(self, rung: str, seed: int, recipe: Mapping[str, Any]) -> DeviceViews:
         """Views of a rung: DINO has local ones, too."""
@@ -227,15 +241,20 @@ class Runs:
         if fused:
             torch.cuda.synchronize()
 
-    def _bound(self, source: str, seed: int, recipe: Mapping[str, Any], steps: int) -> nn.Module:
-        """The same ViT trained with the labels of the probe's own training images."""
+    def _untrained(self, seed: int, recipe: Mapping[str, Any]) -> nn.Module:
         from mmpretrain.registry import MODELS
 
-        cfg = self.config('CrIBo', recipe)
-        backbone = untrained(MODELS.build(cfg.model.backbone), seed=seed).requires_grad_(True)
-        backbone.to(self.settings.device).train()
+        backbone = MODELS.build(self.config('CrIBo', recipe).model.backbone)
+        return untrained(backbone, seed=seed).to(self.settings.device)
+
+    def _bound(self, source: str, seed: int, recipe: Mapping[str, Any], steps: int) -> nn.Module:
+        """The same ViT trained with the labels of the probe's own training images."""
+        backbone = self._untrained(seed, recipe).requires_grad_(True)
+        backbone.train()
         frames = self.frames[source]
-        labelled = LabelledCanvas(frames, self.settings, seed)
+        labelled = LabelledViews(
+            frames, self.settings.batch, seed, self.settings.size, self.settings.device, **_MILD
+        )
         head = nn.Linear(backbone.embed_dims, len(frames.classes)).to(self.settings.device)
         nn.init.zeros_(head.weight)
         tokens = feature_map_of(backbone)
@@ -247,40 +266,3 @@ class Runs:
 
         self._optimise(nn.ModuleList([backbone, head]), loss, steps, 1e-3)
         return backbone
-
-
-class LabelledCanvas:
-    """Crops of labelled images and the shares of classes in their patches, made on the device."""
-
-    def __init__(self, frames: Frames, settings: Settings, seed: int) -> None:
-        chosen = frames.train
-        self.labels = torch.stack([torch.from_numpy(frames.labels[int(i)]) for i in chosen])
-        self.labels = self.labels.to(settings.device)
-        self.count, self.size = len(frames.classes), settings.size
-        only = Frames(**{**vars(frames), 'pretraining': chosen, 'depth': {}})
-        times = math.ceil(settings.batch / len(chosen))
-        canvas = Canvas.of({frames.name: only}, [times], settings.device)
-        self.views = DeviceViews(
-            canvas,
-            settings.batch,
-            seed,
-            size=settings.size,
-            num_local=0,
-            scale=(0.1, 0.75),
-            **_MILD,
-        )
-
-    def next(self) -> tuple[Tensor, Tensor]:
-        """Both views of a batch, (2B, 3, s, s) normalised, and (2B, N, C) shares."""
-        inputs, _ = self.views.next()
-        where, spans, mirror = self.views.geometry
-        side, height, width = self.size // 16, *self.labels.shape[1:]
-        steps = (torch.arange(self.size, device=spans.device) + 0.5) / self.size
-        x0, y0, x1, y1 = spans.unbind(1)
-        along = torch.where(mirror[:, None], 1 - steps, steps)
-        x = (x0[:, None] + (x1 - x0)[:, None] * along).long().clamp(0, width - 1)
-        y = (y0[:, None] + (y1 - y0)[:, None] * steps).long().clamp(0, height - 1)
-        labels = self.labels[where[:, None, None], y[:, :, None], x[:, None, :]].long()
-        one_hot = F.one_hot(labels.where(labels != IGNORE, self.count), self.count + 1)
-        cells = F.adaptive_avg_pool2d(one_hot[..., : self.count].permute(0, 3, 1, 2).float(), side)
-        return torch.cat(inputs), cells.flatten(2).transpose(1, 2)

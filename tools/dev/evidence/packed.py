@@ -178,6 +178,12 @@ def load(path: Path) -> Frames:
     )
 
 
+def has_depth(path: Path) -> bool:
+    """Whether a packed data set has depth."""
+    with np.load(path, allow_pickle=False) as file:
+        return len(file['depth_of']) > 0
+
+
 def _joined(name: str, pieces: dict[int, np.ndarray]) -> dict[str, np.ndarray]:
     """Files of several images as one array of bytes, their ends and whose they are."""
     flat = [np.ravel(piece) for piece in pieces.values()] or [np.zeros(0, np.uint8)]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from s3pt_mm.common.files import write_json, write_text
+from s3pt_mm.probes.evaluation import beside_controls
 from s3pt_mm.reports.tables import to_markdown
 from tools.dev.evidence.ladder import RUNGS, SUPERVISED
 
@@ -32,6 +33,23 @@ def write_page(out: Path) -> Path:
     page = out / 'page.md'
     write_text(page, '\n'.join([*parts, _PUBLISHED]))
     return page
+
+
+def beside(own: Mapping[str, Any], controls: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures of a run with those of its seed's controls, by source and head."""
+    return {
+        source: {
+            head: beside_controls({**found, **controls[source][head]})
+            for head, found in heads.items()
+        }
+        for source, heads in own.items()
+    }
+
+
+def mean_gain(probes: Mapping[str, Any]) -> float:
+    """Points over the best control, mean of all sources and heads."""
+    gains = [found['gain'] for heads in probes.values() for found in heads.values()]
+    return sum(gains) / len(gains)
 
 
 def write_lines(lines: Sequence[Mapping[str, Any]], out: Path) -> None:
