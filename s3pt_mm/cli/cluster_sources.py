@@ -12,7 +12,6 @@ import numpy as np
 from PIL import Image
 
 from s3pt_mm.common.errors import DataError
-from s3pt_mm.data.class_sets import CLASS_SETS
 from s3pt_mm.data.datasets.image_folder import ImageFolderDataset
 from s3pt_mm.data.datasets.info_file import load_info_file
 from s3pt_mm.data.datasets.nuscenes_images import NuScenesImages
@@ -125,7 +124,7 @@ def _list(args: argparse.Namespace) -> tuple[list[Labelled], list[str]]:
     images = LabelledImages.from_nuimages(
         args.data, image_size=(16, 16), image_root=args.root, class_set=args.class_set
     )
-    classes = CLASS_SETS[args.class_set].classes
+    classes = images.class_set.classes
     stuff = ('driveable surface', 'flat.driveable_surface', 'background', 'ego vehicle')
     names = dict(enumerate(classes))
     args.things = args.things or [name for name in classes if name not in stuff]

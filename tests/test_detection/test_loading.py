@@ -8,6 +8,7 @@ import cv2
 import mmcv
 import numpy as np
 import pytest
+from PIL import Image
 
 from s3pt_mm.common.errors import DataError
 from s3pt_mm.detection.data.calibration import project
@@ -32,6 +33,18 @@ def test_images_are_bgr_and_matrices_project(surround_results: dict) -> None:
         pixel, depth = project(axis[:3], results['lidar2img'][view])
         assert np.allclose(pixel, (81.6, 49.1))
         assert depth == pytest.approx(7.0)
+
+
+def test_exif_turns_no_image_with_a_calibration(surround_results: dict, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    entry = surround_results['images']['CAM_BACK']
+    image, found = Image.open(entry['img_path']), []
+    for name, options in dict(plain={}, turned=dict(exif=exif)).items():
+        image.save(tmp_path / f'{name}.jpg', **options)
+        entry['img_path'] = str(tmp_path / f'{name}.jpg')
+        found.append(_load(surround_results)['img'][2])
+    assert np.array_equal(*found)
 
 
 def test_order_of_the_config_rules_not_that_of_the_file(surround_results: dict) -> None:

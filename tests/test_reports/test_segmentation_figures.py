@@ -140,6 +140,16 @@ def test_qualitative_shows_the_class_colours(pictures, tmp_path):
     assert NUIMAGES_13.palette[9] not in colours
 
 
+def test_qualitative_of_own_classes(pictures, tmp_path):
+    (tmp_path / 'own.yaml').write_text(
+        'classes: [{name: sky, ids: [0, 1], colour: [1, 99, 200]}, {name: way, ids: 24}]'
+    )
+    own = LabelledImages(pictures.pairs, class_set=tmp_path / 'own.yaml', image_size=(16, 16))
+    files = draw_qualitative(own, dict(bad=tmp_path / 'bad'), tmp_path / 'qualitative')
+    colours = {tuple(c) for c in np.asarray(Image.open(files[1]).convert('RGB')).reshape(-1, 3)}
+    assert {(1, 99, 200), own.class_set.palette[1]} <= colours
+
+
 def test_qualitative_names_what_is_missing(pictures, tmp_path):
     (tmp_path / 'good' / 'b.png').unlink()
     with pytest.raises(FileNotFoundError, match=r'good/b.png.*s3pt-test CONFIG CHECKPOINT --out'):

@@ -49,8 +49,13 @@ def pretrained(tmp_path_factory) -> Path:
 def tiny(repository, nuimages_root, pretrained, tmp_path):
     """Builds a config: the shipped one with a tiny ViT, small crops, three iterations."""
 
-    def build(head: str = 'linear', iterations: int = 3) -> Config:
-        cfg = Config.fromfile(repository / f'configs/toydrive/{head}_vitt16_nuimages.py')
+    def build(
+        head: str = 'linear',
+        iterations: int = 3,
+        name: str = 'toydrive/{head}_vitt16_nuimages.py',
+        root: Path = nuimages_root,
+    ) -> Config:
+        cfg = Config.fromfile(repository / 'configs' / name.format(head=head))
         cfg.work_dir = str(tmp_path / 'work')
         cfg.model.backbone.update(arch=ARCH, img_size=32)
         cfg.model.backbone.init_cfg.checkpoint = str(pretrained)
@@ -62,7 +67,7 @@ def tiny(repository, nuimages_root, pretrained, tmp_path):
         for name in ('train', 'val', 'test'):
             loader = cfg[f'{name}_dataloader']
             loader.update(num_workers=0, persistent_workers=False)
-            loader.dataset.data_root = str(nuimages_root)
+            loader.dataset.data_root = str(root)
             for step in loader.dataset.pipeline:
                 if 'scale' in step:
                     step.scale = (64, 36)

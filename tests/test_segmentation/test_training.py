@@ -6,9 +6,11 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
+from PIL import Image
 
 from s3pt_mm.common.models import CheckpointMismatchError
 from s3pt_mm.weights.timm_vit import TimmViT
+from tests.test_data.test_image_files import write_camvid
 
 
 def state_of(path):
@@ -140,6 +142,37 @@ def test_predictions_are_kept_and_score_the_same(tiny, tmp_path, nuimages_root):
     assert scores(confusion, images.class_set.classes)['mIoU'] == pytest.approx(
         metrics['mIoU'], rel=1e-5
     )
+
+
+def test_own_labels_from_folders_to_figures(tiny, tmp_path):
+    """The shipped config on CamVid's layout: training, scores by class, domains by a file."""
+    from s3pt_mm.cli.domain_generalisation import evaluate_domains
+
+    root = write_camvid(tmp_path / 'own')
+    (root / 'classes.yaml').write_text('[sky, road, car, tree, fence, pole]')
+    cfg = tiny('mask', name='segmenter/mask_vits16_own_labels.py', root=root)
+    with pytest.raises(ValueError, match=r'6 classes.*MaskTransformerSegHead 11'):
+        Runner.from_cfg(copy.deepcopy(cfg)).train()
+    cfg.model.decode_head.num_classes = 6
+    cfg.experiment_name += '_fits'
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    assert {'val/mIoU', 'val/IoU/tree', 'val/IoU/pole'} <= set(runner.message_hub.log_scalars)
+    image, path = runner.val_dataloader.dataset[0]['inputs'], sorted((root / 'val').iterdir())[0]
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down, which its mask is not
+    Image.open(path).save(path, 'JPEG', quality=100, subsampling=0, exif=exif)
+    again = runner.val_dataloader.dataset[0]['inputs']
+    assert (again.float() - image.float()).abs().max() < 9
+    mapping = tmp_path / 'mapping.yaml'
+    mapping.write_text(
+        '{source: own/classes.yaml, shared: {way: [road, road], rest: [[sky, car], car]}}'
+    )
+    report = evaluate_domains(
+        copy.deepcopy(cfg), f'{cfg.work_dir}/iter_3.pth', cfg, str(mapping), tmp_path / 'domain'
+    )
+    assert {'IoU/way', 'IoU/rest'} <= set(report['target'])
+    assert 'way' in (tmp_path / 'domain/domain.md').read_text()
 
 
 def test_domain_report(tiny, tmp_path):

@@ -7,7 +7,7 @@ crop_size = (512, 512)
 scale = (2048, 512)  # long and short side, pixels
 train_pipeline = [
     dict(type='SeedFromIndex'),
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImageFromFile', color_type='color_ignore_orientation'),
     dict(type='LoadSegmentationLabels'),
     dict(type='RandomResize', scale=scale, ratio_range=(0.5, 2.0), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
@@ -16,7 +16,7 @@ train_pipeline = [
     dict(type='PackSegInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImageFromFile', color_type='color_ignore_orientation'),
     dict(type='Resize', scale=scale, keep_ratio=True),
     # After Resize: figures are computed at the mask's own resolution.
     dict(type='LoadSegmentationLabels'),

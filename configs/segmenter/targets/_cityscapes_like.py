@@ -1,6 +1,6 @@
 # Test data sets with Cityscapes' 19 classes, for s3pt-domains --target.
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImageFromFile', color_type='color_ignore_orientation'),
     dict(type='Resize', scale=(2049, 1025), keep_ratio=True),
     dict(type='LoadSegmentationLabels', class_set='cityscapes19'),
     dict(type='PackSegInputs'),

@@ -112,7 +112,9 @@ class LoadSurroundImages(BaseTransform):
                 f'no such file ({camera}, sample {sample})',
                 "Check data_root and data_prefix of the dataset's config",
             ) from error
-        image = mmcv.imfrombytes(data, flag='color') if data else None
+        # As they are stored: the calibration counts these pixels, whatever EXIF says.
+        flag = 'color_ignore_orientation'
+        image = mmcv.imfrombytes(data, flag=flag) if data else None
         if image is None:
             raise DataError(
                 path,
