@@ -6,12 +6,16 @@ import importlib.util
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from s3pt_mm.common.errors import ConfigError
 from s3pt_mm.common.files import replacing
+
+if TYPE_CHECKING:
+    from mmpretrain.models import VisionTransformer
 
 TOLERANCE = 1e-4
 LARGEST_SIDE = 1024
@@ -48,9 +52,10 @@ class Program(nn.Module):
         resize: 'size' or 'scale_factor', as ``S3PTVisionTransformer.pos_embed_resize``.
     """
 
-    def __init__(self, vit: nn.Module, resize: str) -> None:
+    def __init__(self, vit: VisionTransformer, resize: str) -> None:
         super().__init__()
-        self.vit, self.extra = vit, {'size': 0.0, 'scale_factor': 0.1}[resize]
+        self.vit: VisionTransformer = vit
+        self.extra = {'size': 0.0, 'scale_factor': 0.1}[resize]
 
     def forward(self, images: Tensor) -> Tensor:
         """(n, 3, h, w), normalised -> tokens (n, 1 + patches, d), the class token first."""
@@ -58,8 +63,8 @@ class Program(nn.Module):
         patches = vit.patch_embed.projection(images).permute(0, 2, 3, 1)
         home = vit.pos_embed[0, 1:].unflatten(0, vit.patch_resolution)
         counts = [torch.ones(count).sum() for count in patches.shape[1:3]]
-        away = sum((n - old).abs() for n, old in zip(counts, vit.patch_resolution, strict=True))
-        extra = self.extra * away.clamp(max=1)  # at home nothing is resized
+        high, wide = ((n - old).abs() for n, old in zip(counts, vit.patch_resolution, strict=True))
+        extra = self.extra * (high + wide).clamp(max=1)  # at home nothing is resized
         rows, columns = (
             _interpolation(count, old, old / (n + extra))
             for count, old, n in zip(patches.shape[1:3], vit.patch_resolution, counts, strict=True)
@@ -74,7 +79,7 @@ class Program(nn.Module):
 
 
 def write_program(
-    vit: nn.Module, out: Path, *, resize: str, sizes: Sequence[tuple[int, int]]
+    vit: VisionTransformer, out: Path, *, resize: str, sizes: Sequence[tuple[int, int]]
 ) -> dict[tuple[int, int], float]:
     """Write the program, load it back and hold it against the network; or write nothing.
 
@@ -135,6 +140,7 @@ def _write_onnx(
         traced, (example,), dynamo=True, verbose=False,
         input_names=['images'], output_names=['tokens'],
     )  # fmt: skip
+    assert program is not None  # dynamo=True gives one
     program.save(str(path))
     session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
     name = session.get_inputs()[0].name
