@@ -13,9 +13,12 @@ import re
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import IO
 
 from s3pt_mm.common.errors import DataError
 from s3pt_mm.common.files import write_text
+
+_AGAIN = 'Copy it again from its source, or take an earlier one'
 
 
 def checksum_path(path: Path) -> Path:
@@ -65,12 +68,31 @@ def fault(path: Path) -> str | None:
             f'torn or altered: SHA-256 is {found[:12]}..., but {checksum_path(path).name} says '
             f'{digests[0][:12]}... ({path.stat().st_size} bytes on disk)'
         )
+    wrong = _archive_fault(path)
+    torn = wrong is not None and wrong.startswith('torn')
+    return f'{wrong}, and it has no {checksum_path(path).name}' if torn else wrong
+
+
+def _archive_fault(file: Path | IO[bytes]) -> str | None:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             member = archive.testzip()
     except (zipfile.BadZipFile, OSError, EOFError, RuntimeError) as error:
-        return f'torn or not a torch checkpoint ({error}), and it has no {checksum_path(path).name}'
+        return f'torn or not a torch checkpoint ({error})'
     return None if member is None else f'altered: bad CRC in its member {member}'
+
+
+def verify_open(file: IO[bytes], name: str) -> None:
+    """:func:`verify` for a file that has no place: what a store or an archive hands over.
+
+    Raises:
+        DataError: The content is altered.
+    """
+    start = file.tell()
+    wrong = _archive_fault(file) if zipfile.is_zipfile(file) else None
+    file.seek(start)
+    if wrong:
+        raise DataError(name, wrong, _AGAIN)
 
 
 def verify(path: str | Path) -> None:
@@ -84,4 +106,4 @@ def verify(path: str | Path) -> None:
     """
     path = Path(path)
     if (checksum_path(path).is_file() or zipfile.is_zipfile(path)) and (wrong := fault(path)):
-        raise DataError(path, wrong, 'Copy it again from its source, or take an earlier one')
+        raise DataError(path, wrong, _AGAIN)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from s3pt_mm.common.checksums import verify
+from s3pt_mm.common.checksums import verify, verify_open
 from s3pt_mm.common.downloads import fetch, is_address
 from s3pt_mm.common.errors import DataError
 from s3pt_mm.common.pickles import CONSTRUCTORS, PlainArray
@@ -51,7 +51,9 @@ def read_checkpoint(
         DataError: the file is torn, altered, or holds no mapping.
     """
     if not isinstance(source, (str, os.PathLike)):
-        return _read_torch(source, str(getattr(source, 'name', 'checkpoint')), map_location)
+        name = str(getattr(source, 'name', 'checkpoint'))
+        verify_open(source, name)
+        return _read_torch(source, name, map_location)
     path = fetch(str(source)) if is_address(source) else Path(source).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f'{path}: no such checkpoint file')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,31 @@ def test_a_stopped_run_goes_on(case, tmp_path: Path, capsys, monkeypatch) -> Non
     broken.write_bytes(whole[:100])
     assert stamp.st_size > 100 and embed.main(command) == 1
     assert 'b.png: is no whole image' in capsys.readouterr().err
+
+
+def test_parts_of_other_weights_at_the_same_path_are_not_used(
+    case, tmp_path: Path, monkeypatch
+) -> None:
+    """Content decides, not a time stamp, which copying keeps and clocks that go back repeat."""
+    command, _ = case
+    command = [*command, '--image-level', '--out', str(tmp_path / 'out.npy')]
+    weights, read, seen = tmp_path / 'vit.pth', embed.read_image, []
+
+    def stops(path: Path, size: tuple[int, int]) -> torch.Tensor:
+        seen.append(path.name)
+        if path.name == 'b.png' and len(seen) == 3:
+            raise OSError('cable pulled')
+        return read(path, size)
+
+    monkeypatch.setattr(embed, 'read_image', stops)
+    assert embed.main(command) == 1
+    stamp, state = weights.stat(), torch.load(weights)
+    state['state_dict'] = {name: 2 * value for name, value in state['state_dict'].items()}
+    torch.save(state, weights)
+    weights.with_name('vit.pth.sha256').unlink(missing_ok=True)
+    os.utime(weights, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert embed.main(command) == 0
+    assert seen[3:] == ['a.jpg', 'c.jpg', 'b.png']
 
 
 @pytest.mark.parametrize(

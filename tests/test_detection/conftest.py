@@ -1,4 +1,4 @@
-"""Inputs of the detection tests: the real frame as an info file, and a small synthetic frame."""
+"""Inputs of the detection tests: frames as info files, and a small synthetic frame."""
 
 from __future__ import annotations
 
@@ -17,11 +17,17 @@ from .fake_tables import VERSION, write_fake_tables
 IMAGE_SIZE = (90, 160)  # height, width: nuScenes' shape at a tenth
 
 
+@pytest.fixture(scope='session', params=['made', 'real'])
+def frame_root(request: pytest.FixtureRequest) -> Path:
+    """nuScenes root of frames: a tiny ToyDrive, and the real key frame where it is there."""
+    return request.getfixturevalue({'made': 'toydrive', 'real': 'one_frame'}[request.param])
+
+
 @pytest.fixture(scope='session')
-def frame_infos(one_frame: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Info file of the real key frame (68 annotated boxes)."""
-    out_dir = tmp_path_factory.mktemp('one_frame_infos')
-    create_infos(root=one_frame, version='v1.0-mini', out_dir=out_dir, workers=1)
+def frame_infos(frame_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Info file of ``frame_root``'s training split (the real frame has 68 annotated boxes)."""
+    out_dir = tmp_path_factory.mktemp('frame_infos')
+    create_infos(root=frame_root, version='v1.0-mini', out_dir=out_dir, workers=1)
     return out_dir / 'nuscenes_infos_train.parquet'
 
 

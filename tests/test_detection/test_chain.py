@@ -82,8 +82,9 @@ default_hooks = dict(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize('frame_root', ['real'], indirect=True)
 def test_the_real_frame_through_both_tools(
-    one_frame: Path, frame_infos: Path, repository: Path, tmp_path: Path
+    frame_root: Path, frame_infos: Path, repository: Path, tmp_path: Path
 ) -> None:
     """One step at 320 x 800, evaluation, both submission files, a panel by the hook and by test.py.
 
@@ -93,14 +94,14 @@ def test_the_real_frame_through_both_tools(
     config.write_text(
         SMALL.format(
             base=str(repository / 'configs/petr/vits16_nuscenes.py'),
-            root=f'{one_frame}/',
+            root=f'{frame_root}/',
             infos=str(frame_infos),
             submission=str(tmp_path / 'uncut.json'),
             prefix=str(tmp_path / 'official'),
         )
     )
     common = [str(config), '--work-dir', str(work)]
-    options = ['--cfg-options', *_data_options(one_frame, frame_infos)]
+    options = ['--cfg-options', *_data_options(frame_root, frame_infos)]
     load_tool(repository, 'train').main([*common, *options])
     lines = _scalars(work)
     (loss,) = [line['loss'] for line in lines if 'loss' in line]

@@ -1,4 +1,4 @@
-"""The data set on the real frame: conventions, bad boxes, empty frames, foreign files."""
+"""The data set on frames, made and real: conventions, bad boxes, empty frames, foreign files."""
 
 from __future__ import annotations
 
@@ -34,18 +34,19 @@ def _dataset(ann_file: Path, root: Path | str = '', **kwargs) -> SurroundNuScene
 
 def _altered(frame_infos: Path, tmp_path: Path, change) -> Path:
     content = copy.deepcopy(load_info_file(frame_infos))
+    content['data_list'] = content['data_list'][:1]
     change(content['data_list'][0])
     path = tmp_path / 'altered.pkl'
     write_info_file(path, content['metainfo'], content['data_list'])
     return path
 
 
-def test_boxes_agree_with_the_devkit(one_frame: Path, frame_infos: Path) -> None:
+def test_boxes_agree_with_the_devkit(frame_root: Path, frame_infos: Path) -> None:
     """Centre of gravity, length and width, yaw: every annotation, against nuscenes-devkit."""
-    dataset = _dataset(frame_infos, one_frame, test_mode=True)
+    dataset = _dataset(frame_infos, frame_root, test_mode=True)
     annotations = dataset.get_data_info(0)['eval_ann_info']
     boxes = annotations['gt_bboxes_3d']
-    nusc = NuScenes('v1.0-mini', str(one_frame), verbose=False)
+    nusc = NuScenes('v1.0-mini', str(frame_root), verbose=False)
     sample = nusc.get('sample', dataset.get_data_info(0)['token'])
     _, devkit_boxes, _ = nusc.get_sample_data(sample['data']['LIDAR_TOP'])
     by_place = {tuple(np.round(box.center, 2)): box for box in devkit_boxes}
@@ -63,8 +64,8 @@ def test_boxes_agree_with_the_devkit(one_frame: Path, frame_infos: Path) -> None
         assert np.cos(difference) > 0.99
 
 
-def test_version_comes_from_the_file(one_frame: Path, frame_infos: Path) -> None:
-    dataset = _dataset(frame_infos, one_frame)
+def test_version_comes_from_the_file(frame_root: Path, frame_infos: Path) -> None:
+    dataset = _dataset(frame_infos, frame_root)
     assert dataset.metainfo['version'] == 'v1.0-mini'
     assert 'cameras' not in dataset.metainfo
 

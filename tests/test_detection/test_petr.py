@@ -1,4 +1,4 @@
-"""The detector as configs build it: frozen backbone, every number of Table 4, the real frame."""
+"""The detector as configs build it: frozen backbone, every number of Table 4, a frame."""
 
 from __future__ import annotations
 
@@ -156,12 +156,12 @@ def test_toydrive_config_builds() -> None:
     assert config.train_dataloader.dataset.indices == config.val_dataloader.dataset.indices
 
 
-def test_a_step_on_the_real_frame(frame_infos: Path, one_frame: Path) -> None:
+def test_a_step_on_a_frame(frame_infos: Path, frame_root: Path) -> None:
     """The shipped pipeline and a small model: one step, one prediction."""
     init_default_scope('mmdet3d')
     config = petr_config('vits16')
     dataset = config.train_dataloader.dataset
-    dataset.update(data_root=str(one_frame), ann_file=str(frame_infos))
+    dataset.update(data_root=str(frame_root), ann_file=str(frame_infos))
     model = config.model
     model.img_backbone.arch = dict(
         embed_dims=48, num_layers=1, num_heads=3, feedforward_channels=64

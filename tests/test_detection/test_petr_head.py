@@ -97,13 +97,16 @@ def test_unknown_velocity_is_left_out() -> None:
     torch.testing.assert_close(head.loss(x, batch), expected)
 
 
-def test_losses_are_divided_by_the_objects_of_all_samples() -> None:
+@pytest.mark.parametrize('counts', [(5, 2), (5, 0)])
+def test_losses_are_divided_by_the_objects_of_all_samples(counts: tuple[int, int]) -> None:
+    """And one without objects by 1."""
     head, x = tiny_head().eval(), feature()
-    batch = [samples(1, objects=5)[0], samples(1, objects=2)[0]]
+    batch = [samples(1, objects=count)[0] for count in counts]
     together = head.loss(x, batch)
     alone = [head.loss(x[i : i + 1], batch[i : i + 1]) for i in range(2)]
     for name, value in together.items():
-        torch.testing.assert_close(value, (5 * alone[0][name] + 2 * alone[1][name]) / 7)
+        sums = [max(count, 1) * losses[name] for count, losses in zip(counts, alone, strict=True)]
+        torch.testing.assert_close(value, sum(sums) / sum(counts))
 
 
 @pytest.mark.parametrize(('column', 'value'), [(3, 0.0), (4, -1.0), (0, torch.nan), (6, torch.inf)])

@@ -1,8 +1,10 @@
 """Every compatibility step is needed, works, and may run twice."""
 
+import importlib.util
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -64,6 +66,50 @@ def test_pretraining_leaves_mmdet_alone_and_mmdet_works_afterwards(first: str) -
     assert done.returncode == 0, done.stderr
     wanted = bool(first)
     assert done.stdout.split() == [str(wanted)] * 2
+
+
+@pytest.mark.parametrize(
+    ('package', 'found'),
+    [
+        ("raise OSError('libusb-1.0.so.0: cannot open shared object file')", 'nothing'),
+        ('import no_such_library', 'nothing'),
+        ('version = 3', 'package'),
+        (None, 'nothing'),
+    ],
+    ids=['broken', 'incomplete', 'whole', 'absent'],
+)
+def test_a_package_that_cannot_be_loaded_counts_as_absent(
+    package: str | None, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As mmdet3d's visualiser asks for open3d: it does without, if it is an ImportError."""
+    if package is not None:
+        (tmp_path / 'window_3d.py').write_text(package)
+    (tmp_path / 'asks_for_it.py').write_text(
+        'try:\n    import window_3d\n    found = "package"\n'
+        'except ImportError:\n    found = "nothing"\n'
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    finder = compat._Without('asks_for_it', 'window_3d', broken_only=True)
+    monkeypatch.setattr(sys, 'meta_path', [finder, *sys.meta_path])
+    try:
+        assert importlib.import_module('asks_for_it').found == found
+    finally:
+        for name in ('asks_for_it', 'window_3d'):
+            sys.modules.pop(name, None)
+
+
+def test_the_step_for_open3d_names_who_asks_for_it() -> None:
+    spec = importlib.util.find_spec('mmdet3d')
+    if spec is None:
+        pytest.skip('no mmdet3d')
+    compat.apply()
+    wanted = ('mmdet3d.visualization.local_visualizer', 'open3d', True)
+    finders = [one for one in sys.meta_path if isinstance(one, compat._Without)]
+    assert wanted in [(one.module, one.package, one.broken_only) for one in finders]
+    assert (
+        'import open3d'
+        in (Path(spec.origin).parent / 'visualization' / 'local_visualizer.py').read_text()
+    )
 
 
 def test_transformers_is_hidden_only_inside() -> None:

@@ -110,6 +110,19 @@ def test_malicious_checkpoints_at_every_door(kind: str, door: str, tmp_path: Pat
         assert 'Nothing of it was run' in str(error.value)
 
 
+@pytest.mark.parametrize('door', CHECKPOINT_DOORS)
+def test_a_flipped_bit_at_every_door(door: str, tmp_path: Path) -> None:
+    """0.219 became 7.4e37 in the file, which has no checksum beside it: not silently."""
+    path = tmp_path / 'w.pth'
+    torch.save({'state_dict': {'weight': torch.full((1, 1), 0.219), 'bias': torch.ones(1)}}, path)
+    whole, number = bytearray(path.read_bytes()), torch.tensor(0.219).numpy().tobytes()
+    whole[whole.index(number) + 3] ^= 64
+    path.write_bytes(whole)
+    assert float(torch.load(path, weights_only=True)['state_dict']['weight']) > 1e37
+    with pytest.raises(DataError, match='altered'):
+        CHECKPOINT_DOORS[door](path)
+
+
 def test_the_attack_is_one(tmp_path: Path) -> None:
     """Read carelessly, the same pickle does run."""
     pickle.loads(pickle.dumps(touch(tmp_path / 'victim')))

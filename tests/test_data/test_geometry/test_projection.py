@@ -40,12 +40,14 @@ def test_no_points():
     assert project_points(empty, np.eye(4), CAM2IMG, (100, 80)).shape == (0, 3)
 
 
-def test_equals_devkit_on_the_real_frame(one_frame):
+@pytest.mark.parametrize('root', ['nuscenes_root', 'one_frame'])
+def test_equals_devkit(request, root):
+    root = request.getfixturevalue(root)
     nuscenes = pytest.importorskip('nuscenes.nuscenes')
-    nusc = nuscenes.NuScenes('v1.0-mini', str(one_frame), verbose=False)
+    nusc = nuscenes.NuScenes('v1.0-mini', str(root), verbose=False)
     sample = nusc.sample[0]
     lidar = nusc.get('sample_data', sample['data']['LIDAR_TOP'])
-    points = np.fromfile(one_frame / lidar['filename'], np.float32).reshape(-1, 5)
+    points = np.fromfile(root / lidar['filename'], np.float32).reshape(-1, 5)
 
     def pose(record, table, key):
         row = nusc.get(table, record[key])

@@ -15,7 +15,7 @@ from s3pt_mm.method.clustering import (
     cluster_joint_views,
     draw_first_tokens,
 )
-from s3pt_mm.method.clustering.costs import nearest_member, pairwise_positions
+from s3pt_mm.method.clustering.costs import nearest_member, pairwise_positions, rescale
 from s3pt_mm.method.clustering.sinkhorn import hard_assignment, sinkhorn_scalings
 
 B, N, D, K = 3, 30, 12, 7
@@ -133,6 +133,7 @@ def test_more_clusters_than_tokens_is_a_clear_error() -> None:
         dict(rounds=0),
         dict(depth_cost='squared'),
         dict(depth_scale='batch'),
+        dict(sinkhorn_lambda=0.0),
     ],
 )
 def test_bad_settings_name_the_value(change: dict) -> None:
@@ -154,6 +155,40 @@ def test_per_image_cost_ignores_company_and_batch_cost_does_not() -> None:
         together = cluster_joint_views(config=batch, **given_).labels[:1]
         moved += not torch.equal(together, cluster_joint_views(config=batch, **alone).labels)
     assert moved > 0
+
+
+def test_defaults_are_cribos() -> None:
+    config = ClusteringConfig()
+    assert (config.num_clusters, config.sinkhorn_iterations, config.rounds) == (32, 5, 5)
+    assert (config.sinkhorn_lambda, config.position_weight, config.depth_weight) == (20, 1, 0)
+
+
+def test_rescale_by_batch_and_by_image() -> None:
+    cost = torch.tensor([[[1.0, 2.0]], [[3.0, 5.0]], [[7.0, 7.0]]])
+    assert rescale(cost, 'image').tolist() == [[[0, 1]], [[0, 1]], [[0, 0]]]
+    expected = torch.tensor([[[0, 1]], [[2, 4]], [[6, 6]]]) / 6
+    torch.testing.assert_close(rescale(cost, 'batch'), expected)
+
+
+def test_half_tokens_are_clustered_in_single_precision() -> None:
+    given_ = inputs()
+    given_['tokens'] = given_['tokens'].half()
+    labels = cluster_joint_views(config=with_depth(), **given_).labels
+    given_['tokens'] = given_['tokens'].float()
+    assert torch.equal(labels, cluster_joint_views(config=with_depth(), **given_).labels)
+
+
+def test_depths_without_their_mask_are_refused() -> None:
+    with pytest.raises(ValueError, match='has_depth'):
+        cluster_joint_views(config=with_depth(), **{**inputs(), 'has_depth': None})
+
+
+def test_a_term_of_ones_own_decides_where_it_is_large() -> None:
+    """A cost against every cluster but the token's number modulo K."""
+    wanted = (torch.arange(2 * N) % K).expand(B, -1)
+    cost = 1e3 * (1 - torch.nn.functional.one_hot(wanted, K).double())
+    assignment = cluster_joint_views(config=CONFIG, **inputs(), extra_terms=[lambda labels: cost])
+    assert torch.equal(assignment.labels, wanted)
 
 
 def test_first_tokens_depend_on_their_key_alone() -> None:

@@ -58,6 +58,16 @@ def test_state_survives_a_checkpoint() -> None:
     assert other.spans() == queue.spans() and torch.equal(other.objects, queue.objects)
 
 
+@pytest.mark.parametrize('wrong', [dict(num_images=0), dict(slots=0), dict(channels=-1)])
+def test_sizes_below_one_are_refused(wrong: dict) -> None:
+    with pytest.raises(ValueError, match='at least 1'):
+        make(**wrong)
+
+
+def test_it_takes_no_more_memory_than_two_views_need() -> None:
+    assert make().objects.shape == (2, 4 * 3, 5)
+
+
 def test_errors_name_the_numbers() -> None:
     with pytest.raises(ValueError, match='4 objects, the queue has room for 3'):
         make().push(*torch.randn(2, 4, 5), torch.tensor([4]))

@@ -57,7 +57,8 @@ class Bench:
     def run(
         self, tests: Sequence[str], seconds: float, plugin: Callable[[], Any] | None = None
     ) -> str:
-        """'survived' (all passed), 'killed' (a test failed), 'timeout', or 'broken': no test ran.
+        """'survived' (all passed), 'killed' (a test, or the import of one, failed), 'timeout', or
+        'broken': no test was chosen.
 
         Args:
             tests: pytest's arguments.
@@ -80,8 +81,7 @@ class Bench:
             os.waitpid(child, 0)
             return 'timeout'
         code = os.waitstatus_to_exitcode(done[1])
-        # 2: a test file could not be imported. Negative: a crash.
-        return {0: 'survived', 4: 'broken', 5: 'broken'}.get(code, 'killed')
+        return {0: 'survived', 5: 'broken'}.get(code, 'killed')
 
     def _in_the_fork(self, tests: Sequence[str], plugin: Callable[[], Any] | None) -> None:
         code = 70
