@@ -129,6 +129,26 @@ def test_a_run_waits_for_the_controls_of_its_seed(tmp_path: Path, monkeypatch) -
     ]
 
 
+def test_cribo_chooses_the_recipe_on_a_seed_of_its_own(tmp_path: Path, monkeypatch) -> None:
+    values = {'a': 3.0, 'b': 7.0, 'c': 5.0}
+
+    def answers(self, jobs: list[gpu_ladder.Job], until: float):
+        for job in jobs:
+            name, value = (
+                ('place', 1.0) if job.rung == 'controls' else ('network', values[job.recipe])
+            )
+            probes = dict(made=dict(knn={name: dict(mIoU=value)}))
+            yield replace(job, found=dict(training_seconds=1.0, probes=probes))
+
+    monkeypatch.setattr(gpu_ladder.Ladder, '_answers', answers)
+    words = dict(workers=0, minutes=1.0, out=tmp_path, batch=4, steps=9, sources=['made'])
+    assert gpu_ladder.Ladder(argparse.Namespace(**words))._choose(list(values)) == 'b'
+    lines = [json.loads(line) for line in (tmp_path / 'ladder.jsonl').read_text().splitlines()]
+    assert [line['seed'] for line in lines[:3]] == [gpu_ladder.HELD_OUT] * 3
+    assert lines[3]['gains'] == {'a': 2.0, 'b': 6.0, 'c': 4.0}
+    assert json.loads((tmp_path / 'made/recipe.json').read_text())['chosen'] == 'b'
+
+
 def test_steps_are_planned_with_the_probes_time(tmp_path: Path) -> None:
     ladder = gpu_ladder.Ladder(argparse.Namespace(workers=0, minutes=1.0, out=tmp_path))
     ladder.args.workers, ladder.rate, ladder.probe = 8, 3.0, 40.0

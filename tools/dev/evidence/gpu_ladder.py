@@ -143,7 +143,7 @@ class Ladder:
             names = (gpu_runs.CONTROLS, *rungs, *bounds)
             ladder = [Job(rung, seed, recipe, 0) for seed in seeds for rung in names]
             steps = args.steps or self._steps(len(ladder), self.left())
-            if steps >= _FEW:
+            if args.steps or steps >= _FEW:
                 break
         more = [Job(r, seed, recipe, 0) for seed in seeds for r in gpu_runs.MORE if depth]
         for job in (*ladder, *more):
@@ -174,7 +174,7 @@ class Ladder:
         jobs = [Job('CrIBo', HELD_OUT, name, 0, 'recipe') for name in recipes]
         jobs.insert(0, Job('controls', HELD_OUT, recipes[0], 0, 'recipe'))
         steps = self.args.steps or self._steps(len(jobs), _CHOICE * self.left())
-        if steps < _FEW:
+        if not self.args.steps and steps < _FEW:
             self.say(f'no time to choose a recipe: {steps} steps each')
             return None
         for job in jobs:
