@@ -14,7 +14,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').rglob('*.md'))]
-_COMMAND = re.compile(r'^\s*(?:\$ )?((?:python tools/|bash tools/|s3pt-[\w-]+\s)\S.*)$')
+_COMMAND = re.compile(
+    r'^\s*(?:\$ )?(?:torchrun .*--no-python )?((?:python tools/|bash tools/|s3pt-[\w-]+\s)\S.*)$'
+)
 
 
 def commands(page: Path) -> Iterator[str]:

@@ -14,11 +14,6 @@ pytestmark = pytest.mark.slow
 BIN = Path(sys.executable).parent
 
 
-def host_tool(host: str) -> Path:
-    """``train.py`` as the host's wheel carries it."""
-    return Path(importlib.util.find_spec(host).origin).parent / '.mim' / 'tools' / 'train.py'
-
-
 def needs_ops_at_import() -> None:
     """mmdet3d's tools and mmseg's inferencer import ``mmcv.ops`` before they read a config."""
     folder = Path(importlib.util.find_spec('mmcv').origin).parent
@@ -34,9 +29,9 @@ def work(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope='module')
 def pretrained(work, toydrive, repository) -> Path:
-    """Work folder of S3PT, trained by mmpretrain's own tool."""
+    """Work folder of S3PT, trained by ``mim train mmpretrain``."""
     config = repository / 'configs/toydrive/s3pt_vitt16.py'
-    command = (sys.executable, '-W', 'ignore', host_tool('mmpretrain'), config)
+    command = (BIN / 'mim', 'train', 'mmpretrain', config, '--gpus', '0')
     options = [*pretraining(toydrive / 'nuscenes'), 'model.queue_images=8']
     run(*command, '--work-dir', work / 'pre', '--cfg-options', *options, cwd=work)
     assert (work / 'pre' / 'epoch_1.pth').is_file()
@@ -55,10 +50,10 @@ def segmented(work, toydrive, pretrained, repository) -> Path:
 
 @pytest.fixture(scope='module')
 def detected(work, toydrive, pretrained, repository) -> Path:
-    """Work folder of PETR, trained by mmdet3d's own tool."""
+    """Work folder of PETR, trained by ``mim train mmdet3d``."""
     needs_ops_at_import()
     config = repository / 'configs/toydrive/petr_vitt16.py'
-    command = (sys.executable, '-W', 'ignore', host_tool('mmdet3d'), config)
+    command = (BIN / 'mim', 'train', 'mmdet3d', config, '--gpus', '0')
     options = detection(toydrive / 'nuscenes', pretrained / 'epoch_1.pth')
     run(*command, '--work-dir', work / 'det', '--cfg-options', *options, cwd=work)
     return work / 'det'
