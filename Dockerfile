@@ -3,6 +3,7 @@
 FROM python:3.11-slim
 WORKDIR /s3pt_mm
 COPY . .
+# hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends make && rm -rf /var/lib/apt/lists/* \
     && make setup VENV=/opt/venv && rm -rf /root/.cache
 ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/s3pt_mm

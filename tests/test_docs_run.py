@@ -22,15 +22,17 @@ from tests.test_docs_commands import PAGES, ROOT, commands, module_of
 
 NO_WORKERS = ('train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False')
 NO_VAL_WORKERS = ('val_dataloader.num_workers=0', 'val_dataloader.persistent_workers=False')
-TOY = ('model.backbone.arch.num_layers=1', 'model.head.num_prototypes=32', *NO_WORKERS)
-TOY += ('model.head.hidden_channels=32', 'train_dataloader.batch_size=24')
-SMALL = (*TOY, 'model.backbone.arch.embed_dims=32', 'model.backbone.arch.num_heads=2')
-SMALL += ('model.backbone.arch.feedforward_channels=32', 'train_cfg.max_epochs=1')
+PRETRAINING = ('model.head.num_prototypes=32', 'model.head.hidden_channels=32', *NO_WORKERS)
+PRETRAINING += ('train_dataloader.batch_size=4',)
+TOY = ('model.backbone.arch.num_layers=1', *PRETRAINING)
+SMALL = (*PRETRAINING, 'model.queue_images=8', 'train_cfg.max_epochs=1')
+SMALL += ('model.backbone.arch=deit-tiny',)
 PETR = ('model.img_backbone.arch.num_layers=1', 'default_hooks.checkpoint.interval=1')
 PETR_TRAIN = (*PETR, 'train_cfg.max_iters=1', 'train_cfg.val_interval=1')
 PETR_TRAIN += ('train_dataloader.batch_size=1',)
 PROBE = ('model.backbone.arch.num_layers=1', 'train_cfg.max_iters=2', 'train_cfg.val_interval=2')
 PROBE += ('train_dataloader.batch_size=2', *NO_WORKERS, *NO_VAL_WORKERS, 'param_scheduler.0.end=2')
+PROBE += ('val_evaluator.result_file=work_dirs/probe.json',)
 TEST = tuple(option.replace('val_', 'test_') for option in NO_VAL_WORKERS)
 
 VITS = 'work_dirs/s3pt/vits16_nuscenes/epoch_1.pth'
@@ -71,16 +73,19 @@ RULES = (
     Rule('s3pt-data folder|folder_infos|data/mine', 'needs a log: tests/test_data/test_formats'),
     Rule('depth_map|exclude=', 'options of the folder run: tests/test_data'),
     Rule('nuimages_to_cityscapes', 'needs a download: tests/test_segmentation/test_toydrive.py'),
-    Rule('s3pt-sweep configs/toydrive', 'as the sweep before it'),
+    Rule('format_only', "needs nuScenes' whole split: mmdet3d's own metric"),
+    Rule('s3pt-sweep', 'a process a rate: tests/test_segmentation/test_toydrive.py'),
     Rule('s3pt-toydrive --out data/toydrive( --seed 0)?$', 'minutes: the tiny one runs'),
     Rule('s3pt-toydrive --(out .* --tiny|help)'),
     Rule('s3pt-data', swap={'v1.0-trainval': 'v1.0-mini'}),
     Rule('configs/toydrive/s3pt_vitt16.py', settings=TOY),
     Rule('toydrive/dino_vitt16.py', settings=(*TOY, 'train_cfg.max_epochs=1')),
-    Rule('configs/s3pt/vits16_nuscenes.py', settings=SMALL),
+    Rule(
+        'configs/s3pt/vits16_nuscenes.py', settings=(*SMALL, 'train_dataloader.dataset.indices=4')
+    ),
     Rule('configs/s3pt/vits16_image_folder.py', swap={'/my/photos': 'photos'}, settings=SMALL),
     Rule('s3pt-convert', swap={'epoch_3.': VITS.replace('.pth', '.')}),
-    Rule('s3pt-clusters', options=('--max-images', '2', '--seeds', '0', '--size', '96')),
+    Rule('s3pt-clusters', options=('--max-images', '2', '--seeds', '0')),
     Rule('s3pt-embed', swap={'work_dirs/mine/epoch_100.pth': VITT, 'frames ': 'photos '}),
     Rule(
         's3pt-train configs/petr',
@@ -88,8 +93,8 @@ RULES = (
         settings=PETR_TRAIN,
     ),
     Rule(
-        's3pt-test configs/petr|test_evaluator',
-        swap={**TOY_PETR, 'CONFIG': 'configs/toydrive/petr_vitt16.py', 'CHECKPOINT': PETR_VITT},
+        's3pt-test configs/petr|submission=',
+        swap={**TOY_PETR, 'test_evaluator.1.': 'test_evaluator.', 'CONFIG': 'configs/toydrive/petr_vitt16.py', 'CHECKPOINT': PETR_VITT},
         settings=PETR,
     ),
     Rule(
@@ -106,16 +111,12 @@ RULES = (
         settings=PROBE,
     ),
     Rule(
-        's3pt-sweep configs/segmenter',
+        's3pt-report (table5|objectwise)',
         swap={
-            **TOY_LINEAR,
-            'work_dirs/s3pt/vits16_nuscenes_100e/epoch_100.pth': VITT,
-            '[--gpus 0 1 2]': '--lr 1e-2 --max-iters 2',
+            f'{place}/sweep.json': 'work_dirs/probe.json'
+            for place in ('work_dirs/sweep/s3pt', 'a', 'b')
         },
-        settings=PROBE[:1] + PROBE[3:-1],
     ),
-    Rule('s3pt-report (table5|objectwise)', swap={'a/sweep': 'work_dirs/sweep/s3pt/sweep'}
-         | {'b/sweep': 'work_dirs/sweep/s3pt/sweep'}),
     Rule(
         's3pt-knn CHECKPOINT',
         swap={'CHECKPOINT --arch vits': f'{VITS} --arch vitt'},
@@ -169,8 +170,10 @@ def test_commands_run(tmp_path):
         (tmp_path / 'data').mkdir(exist_ok=True)
         (tmp_path / 'data' / kind).symlink_to(Path('toydrive') / kind)
     (tmp_path / 'photos').mkdir()
-    for number in range(24):
-        Image.effect_noise((96, 64), 40 + number).save(tmp_path / 'photos' / f'{number}.jpg')
+    for number in range(4):
+        Image.effect_noise((320, 240), 40 + number).convert('RGB').save(
+            tmp_path / 'photos' / f'{number}.jpg'
+        )
     environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
     server = subprocess.Popen(
         [sys.executable, '-W', 'ignore', '-m', 'tests.command_runs'],
