@@ -94,7 +94,12 @@ RULES = (
     ),
     Rule(
         's3pt-test configs/petr|submission=',
-        swap={**TOY_PETR, 'test_evaluator.1.': 'test_evaluator.', 'CONFIG': 'configs/toydrive/petr_vitt16.py', 'CHECKPOINT': PETR_VITT},
+        swap={
+            **TOY_PETR,
+            'test_evaluator.1.': 'test_evaluator.',
+            'CONFIG': 'configs/toydrive/petr_vitt16.py',
+            'CHECKPOINT': PETR_VITT,
+        },
         settings=PETR,
     ),
     Rule(
@@ -119,7 +124,7 @@ RULES = (
     ),
     Rule(
         's3pt-knn CHECKPOINT',
-        swap={'CHECKPOINT --arch vits': f'{VITS} --arch vitt'},
+        swap={'CHECKPOINT --arch vits': 'random --arch vitt'},
         options=('--image-size', '64', '64', '--max-images', '2', '--crops', '1'),
     ),
     Rule(
