@@ -83,6 +83,9 @@ RULES = (
     Rule(
         'configs/s3pt/vits16_nuscenes.py', settings=(*SMALL, 'train_dataloader.dataset.indices=4')
     ),
+    Rule('s3pt-check|s3pt-prepare', swap={'/my/': ''}),
+    Rule('shards.parquet', swap={'/my/': ''}, settings=SMALL),
+    Rule('mask_vits16_own_labels', 'needs labels of one\'s own: tests/test_segmentation'),
     Rule('configs/s3pt/vits16_image_folder.py', swap={'/my/photos': 'photos'}, settings=SMALL),
     Rule('s3pt-convert', swap={'epoch_3.': VITS.replace('.pth', '.')}),
     Rule('s3pt-clusters', options=('--max-images', '2', '--seeds', '0')),
