@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from s3pt_mm.common.files import write_json
+from s3pt_mm.common.models import unwrap
 from s3pt_mm.resume.norm_buffers import norm_buffers, restore_norm_buffers
 
 _STOP, _SKIP, _WARN, _OFF = 'stop', 'skip', 'warn', 'off'
@@ -141,7 +142,7 @@ class DivergenceHook(Hook):
         """Remembers the batch and, when skipping, the statistics that a forward pass moves."""
         self._batch = data_batch
         if self.non_finite == _SKIP and self._bad_loss is None:
-            self._statistics = norm_buffers(_module(runner))
+            self._statistics = norm_buffers(unwrap(runner.model))
 
     @property
     def in_doubt(self) -> bool:
@@ -173,8 +174,8 @@ class DivergenceHook(Hook):
         self._skips += 1
         path = self._report(runner, reason)
         if self.non_finite == _SKIP:
-            getattr(_module(runner), 'forget_step', lambda: None)()
-            restore_norm_buffers(_module(runner), self._statistics)
+            getattr(unwrap(runner.model), 'forget_step', lambda: None)()
+            restore_norm_buffers(unwrap(runner.model), self._statistics)
             if self._skips <= self.max_skips:
                 runner.logger.warning(
                     f'Iteration {runner.iter + 1}: {reason}; step skipped ({self._skips} in a '
@@ -241,10 +242,6 @@ class DivergenceHook(Hook):
             }
             write_json(path, report)
         return path
-
-
-def _module(runner: Runner) -> torch.nn.Module:
-    return getattr(runner.model, 'module', runner.model)
 
 
 def _teacher_health(outputs: Any) -> tuple[float | None, float | None]:
