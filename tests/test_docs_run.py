@@ -89,6 +89,15 @@ RULES = (
     Rule('configs/s3pt/vits16_image_folder.py', swap={'/my/photos': 'photos'}, settings=SMALL),
     Rule('s3pt-convert', swap={'epoch_3.': VITS.replace('.pth', '.')}),
     Rule('s3pt-clusters', options=('--max-images', '2', '--seeds', '0')),
+    Rule('--against dino', 'needs a download: tests/test_cli'),
+    Rule(
+        's3pt-look work_dirs',
+        swap={
+            'work_dirs/mine/epoch_100.backbone.safetensors frames': f'{VITT} photos',
+            '352 640': '64 96',
+        },
+    ),
+    Rule('--to onnx', swap={'work_dirs/mine/epoch_100.pth': VITT, '368 1232': '64 96'}),
     Rule('s3pt-embed', swap={'work_dirs/mine/epoch_100.pth': VITT, 'frames ': 'photos '}),
     Rule('dino_deitsmall16', 'needs a download: tests/test_cli/test_look.py'),
     Rule(
