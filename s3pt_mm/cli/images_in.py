@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from s3pt_mm.common.errors import DataError
 from s3pt_mm.data import image_files
 from s3pt_mm.data.labelled_images import IMAGENET_MEAN, IMAGENET_STD
+from s3pt_mm.data.transforms.image import EncodedImage
 
 DEFAULT_SIZE = (448, 800)
 
@@ -78,16 +79,12 @@ def find_images(folder: Path) -> list[Path]:
 
 
 def open_image(path: Path) -> Image.Image:
-    """An image as RGB, decoded.
+    """An image as pre-training sees it: RGB, upright, 16 bits scaled.
 
     Raises:
         DataError: The file is no whole image.
     """
-    try:
-        with Image.open(path) as file:
-            return file.convert('RGB')
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(path, f'is no whole image ({error})', 'Repair or remove it') from None
+    return Image.fromarray(EncodedImage(path.read_bytes(), str(path), upright=True).decode())
 
 
 def normalise(image: Image.Image, size: tuple[int, int]) -> Tensor:

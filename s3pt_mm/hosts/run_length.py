@@ -28,6 +28,8 @@ def set_epochs(cfg: Config, epochs: int | None) -> None:
             '(--cfg-options max_iters=N); its schedules follow too'
         )
     cfg['epochs'] = epochs
+    if not cfg.get('param_scheduler'):
+        cfg.train_cfg.max_epochs = epochs
 
 
 def follow_length(cfg: Config, given: Mapping[str, Any]) -> str | None:
@@ -60,12 +62,12 @@ def follow_length(cfg: Config, given: Mapping[str, Any]) -> str | None:
     loop = cfg.get('train_cfg') or {}
     if cfg.get(name) is None or loop.get(key) is None:
         return None
-    if any(option.startswith('param_scheduler') for option in given):
-        loop[key] = given.get(name, loop[key])
+    schedulers = list(_schedulers(cfg, by_epoch=name == 'epochs'))
+    if not schedulers or any(option.startswith('param_scheduler') for option in given):
+        loop[key] = given.get(name, loop[key])  # the loop decides: nothing has to follow
         cfg[name] = loop[key]
         return None
-    schedulers = list(_schedulers(cfg, by_epoch=name == 'epochs'))
-    written = max((_end(scheduler) for scheduler in schedulers), default=0) or loop[key]
+    written = max(_end(scheduler) for scheduler in schedulers) or loop[key]
     changed = {value for value in (cfg[name], loop[key]) if value != written}
     if not changed:
         return None

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from s3pt_mm.cli import embed
+from s3pt_mm.cli.images_in import open_image
 from s3pt_mm.weights.any_vit import load_tokens
 from s3pt_mm.weights.files import write_weights
 
@@ -87,7 +88,7 @@ def test_a_stopped_run_goes_on(case, tmp_path: Path, capsys, monkeypatch) -> Non
     np.testing.assert_allclose(np.linalg.norm(array, axis=1), 1, atol=1e-2)
     broken.write_bytes(whole[:100])
     assert stamp.st_size > 100 and embed.main(command) == 1
-    assert 'b.png: is no whole image' in capsys.readouterr().err
+    assert 'b.png: not a readable image' in capsys.readouterr().err
 
 
 def test_parts_of_other_weights_at_the_same_path_are_not_used(
@@ -132,3 +133,16 @@ def test_mistakes_are_one_line(case, tmp_path: Path, capsys, change, message) ->
     assert embed.main([*command, '--out', str(tmp_path / change.get('out', 'x.npy'))]) == 1
     error = capsys.readouterr().err.strip()
     assert message in error and len(error.splitlines()) == 1
+
+
+def test_images_are_those_of_pretraining(tmp_path: Path) -> None:
+    """EXIF turns them, and 16 bits are scaled: Pillow alone clips such a file to white."""
+    grey = np.full((8, 12), 40 * 257, np.uint16)
+    grey[:, :6] = 200 * 257
+    Image.fromarray(grey).save(tmp_path / 'deep.png')
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new('RGB', (12, 8)).save(tmp_path / 'turned.jpg', exif=exif)
+    deep = np.asarray(open_image(tmp_path / 'deep.png'))
+    assert deep[0, 0].tolist() == [200] * 3 and deep[0, -1].tolist() == [40] * 3
+    assert open_image(tmp_path / 'turned.jpg').size == (8, 12)

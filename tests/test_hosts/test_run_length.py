@@ -75,6 +75,17 @@ def test_a_child_config_that_sets_one_of_the_two_is_followed(tmp_path: Path) -> 
         assert again is None  # the config that a run leaves behind gives the same run
 
 
+def test_without_schedules_the_loop_decides(tmp_path: Path) -> None:
+    """The inherited ``epochs`` was taken for a new length: 500 epochs in place of 1."""
+    child = tmp_path / 'child.py'
+    base = f"_base_ = ['{CONFIGS}/dino/vits16_nuscenes.py']\n"
+    child.write_text(f'{base}train_cfg = dict(max_epochs=1)\nparam_scheduler = []\n')
+    cfg, _ = resized(child)
+    assert (cfg.epochs, cfg.train_cfg.max_epochs) == (1, 1)
+    cfg, _ = resized(child, epochs=7)
+    assert (cfg.epochs, cfg.train_cfg.max_epochs) == (7, 7)
+
+
 def test_petr_and_the_probe_follow() -> None:
     cfg, _ = resized('petr/vits16_nuscenes.py', epochs=10)
     assert [(s.up, s.total, s.warmup) for s in cfg.param_scheduler] == [(4, 10, 1), (4, 10, 0)]
