@@ -99,17 +99,6 @@ RULES = (
     ),
     Rule('--to onnx', swap={'work_dirs/mine/epoch_100.pth': VITT, '368 1232': '64 96'}),
     Rule('s3pt-embed', swap={'work_dirs/mine/epoch_100.pth': VITT, 'frames ': 'photos '}),
-    Rule('dino_deitsmall16', 'needs a download: tests/test_cli/test_look.py'),
-    Rule(
-        's3pt-look ',
-        swap={
-            'work_dirs/mine/epoch_100.backbone.safetensors': VITT,
-            'against random': f'against {VITT}',
-            'frames ': 'photos ',
-        },
-        options=('--max-images', '2', '--image-size', '64', '64'),
-    ),
-    Rule('s3pt-export', swap={'work_dirs/mine/epoch_100.pth': VITT}),
     Rule(
         's3pt-train configs/petr',
         swap={**TOY_PETR, 'work_dirs/s3pt/vits16_nuscenes/epoch_500.pth': VITT},
