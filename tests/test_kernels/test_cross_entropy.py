@@ -38,10 +38,10 @@ for name in {names}:
 print(json.dumps(found))
 """
 KERNELS = [
-    '_forward_kernel',
-    '_backward_rows_kernel',
-    '_backward_columns_kernel',
-    '_column_sum_kernel',
+    'forward_kernel',
+    'backward_rows_kernel',
+    'backward_columns_kernel',
+    'column_sum_kernel',
 ]
 
 
