@@ -65,7 +65,7 @@ def a_log(root: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('kind', ['made'])
+@pytest.mark.parametrize('kind', ['made', 'pandaset-002', 'camvid'])
 def test_log_and_public_weights_to_a_page(
     repository: Path, tmp_path: Path, monkeypatch, capsys, kind: str
 ) -> None:
