@@ -64,6 +64,7 @@ class Rule(NamedTuple):
 
 RULES = (
     Rule('^python tools/dev/', DEVELOPERS),
+    Rule('model.compile', 'compiles for minutes: tests/test_method/test_algorithms'),
     Rule(r'FORMAT|KEY=VALUE|IN OUT', 'a form, not a command'),
     Rule('--launcher', 'several ranks: tests/test_reliability/test_dist_train.py'),
     Rule('--init', 'needs a download: tests/test_weights/test_public.py'),

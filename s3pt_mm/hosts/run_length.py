@@ -63,9 +63,20 @@ def follow_length(cfg: Config, given: Mapping[str, Any]) -> str | None:
     if cfg.get(name) is None or loop.get(key) is None:
         return None
     schedulers = list(_schedulers(cfg, by_epoch=name == 'epochs'))
-    if not schedulers or any(option.startswith('param_scheduler') for option in given):
-        loop[key] = given.get(name, loop[key])  # the loop decides: nothing has to follow
+    if any(option.startswith('param_scheduler') for option in given):
+        loop[key] = given.get(name, loop[key])
         cfg[name] = loop[key]
+        return None
+    if not schedulers:  # nothing has to follow, and nothing tells which number is the new one
+        if cfg[name] != loop[key] and name in given:
+            loop[key] = cfg[name]
+        elif cfg[name] != loop[key] and f'train_cfg.{key}' in given:
+            cfg[name] = loop[key]
+        elif cfg[name] != loop[key]:
+            raise ConfigError(
+                f'{name}={cfg[name]} and train_cfg.{key}={loop[key]} name two lengths, and the '
+                'config has no schedule that tells which is meant: set both'
+            )
         return None
     written = max(_end(scheduler) for scheduler in schedulers) or loop[key]
     changed = {value for value in (cfg[name], loop[key]) if value != written}

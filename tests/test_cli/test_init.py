@@ -76,6 +76,7 @@ param_scheduler = []
 optim_wrapper = dict(
     optimizer=dict(lr={rate}), paramwise_cfg=dict(layer_decay_rate={decay}))
 epochs = 1
+train_cfg = dict(max_epochs=1)
 """
 
 
@@ -147,7 +148,7 @@ def test_a_continued_run_learns_slower_below(run, tmp_path):
 @pytest.mark.parametrize(
     ('backbone', 'file', 'message'),
     [
-        ('dinov2', 'dino', "missing ['model.reg_token'"),
+        ('dinov2', 'dino', 'model.reg_token is absent'),
         ('timm', 'dinov2', 'does not fit the backbone'),
         ('dino', 'dinov2', 'not a plain ViT in the layout of timm'),
         ('dino', 'absent', 'absent.pth'),

@@ -75,15 +75,20 @@ def test_a_child_config_that_sets_one_of_the_two_is_followed(tmp_path: Path) -> 
         assert again is None  # the config that a run leaves behind gives the same run
 
 
-def test_without_schedules_the_loop_decides(tmp_path: Path) -> None:
-    """The inherited ``epochs`` was taken for a new length: 500 epochs in place of 1."""
+def test_without_schedules_two_lengths_are_refused(tmp_path: Path) -> None:
+    """An inherited ``epochs`` was taken for the new length: 500 epochs in place of 1."""
     child = tmp_path / 'child.py'
-    base = f"_base_ = ['{CONFIGS}/dino/vits16_nuscenes.py']\n"
-    child.write_text(f'{base}train_cfg = dict(max_epochs=1)\nparam_scheduler = []\n')
-    cfg, _ = resized(child)
-    assert (cfg.epochs, cfg.train_cfg.max_epochs) == (1, 1)
-    cfg, _ = resized(child, epochs=7)
-    assert (cfg.epochs, cfg.train_cfg.max_epochs) == (7, 7)
+    base = f"_base_ = ['{CONFIGS}/dino/vits16_nuscenes.py']\nparam_scheduler = []\n"
+    for text in ('train_cfg = dict(max_epochs=1)', 'epochs = 1'):
+        child.write_text(base + text + '\n')
+        with pytest.raises(ConfigError, match='set both'):
+            resized(child)
+        for options in (dict(epochs=7), dict()):
+            words = () if options else ('epochs=7',)
+            cfg, _ = resized(child, *words, **options)
+            assert (cfg.epochs, cfg.train_cfg.max_epochs) == (7, 7)
+        cfg, _ = resized(child, 'train_cfg.max_epochs=7')
+        assert (cfg.epochs, cfg.train_cfg.max_epochs) == (7, 7)
 
 
 def test_petr_and_the_probe_follow() -> None:
