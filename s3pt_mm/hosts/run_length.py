@@ -50,7 +50,8 @@ def follow_length(cfg: Config, given: Mapping[str, Any]) -> str | None:
         The line to log, or None where nothing changed.
 
     Raises:
-        ConfigError: both numbers were changed, to different ones, or one is not positive.
+        ConfigError: both numbers were changed, to different ones; they differ and no schedule tells
+            which is the new one; or one is not positive.
     """
     name, other = ('epochs', 'max_iters') if _unit(cfg) == 'epochs' else ('max_iters', 'epochs')
     if other in given:

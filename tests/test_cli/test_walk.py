@@ -26,6 +26,7 @@ model = dict(
 train_dataloader = dict(batch_size=4, num_workers=0, persistent_workers=False)
 optim_wrapper = dict(_delete_=True, type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-4),
                      constructor='PretrainOptimConstructor')
+epochs = 1
 train_cfg = dict(_delete_=True, type='ExactEpochTrainLoop', max_epochs=1)
 param_scheduler = []
 default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=1))
