@@ -255,3 +255,26 @@ class WholeModelHook(Hook):
         raise ConfigError(
             f'{runner._load_from} does not fit {type(model).__name__}: {shortened(found)}. {kind}.'
         )
+
+
+class StartingWeightsHook(Hook):
+    """``load_from`` of a training: mmengine warns of names that do not fit, and starts anew."""
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Compare names and shapes; a part of the model (a backbone, all but a head) may be there.
+
+        Raises:
+            ConfigError: fewer than half of the file's weights fit.
+        """
+        state = checkpoint.get('state_dict', checkpoint)
+        theirs = {name.removeprefix('module.'): value for name, value in state.items()}
+        model = unwrap(runner.model)
+        own = model.state_dict()
+        fitting = [n for n in theirs if n in own and theirs[n].shape == own[n].shape]
+        if 2 * len(fitting) < len(theirs) or not fitting:
+            raise ConfigError(
+                f'load_from={runner._load_from} does not fit {type(model).__name__}: '
+                f'{len(fitting)} of its {len(theirs)} entries have a name and shape of the model. '
+                'Weights of a backbone, own or public: pre-training takes s3pt-train --init FILE, '
+                'a probe model.backbone.init_cfg.checkpoint (detection: img_backbone)'
+            )

@@ -18,6 +18,7 @@ from s3pt_mm.common.errors import ConfigError as LaunchError
 from s3pt_mm.common.shipped import shipped
 from s3pt_mm.hosts.arguments import check_arguments
 from s3pt_mm.hosts.checks import (
+    StartingWeightsHook,
     WholeModelHook,
     check_accelerator,
     check_data,
@@ -182,7 +183,10 @@ def train(runner: Runner) -> None:
 
     Raises:
         CheckpointError: The disk is full; the message names the last good checkpoint.
+        LaunchError: ``load_from`` names the weights of another model.
     """
+    if getattr(runner, '_load_from', None) and not runner._resume:
+        runner.register_hook(StartingWeightsHook())
     try:
         runner.train()
     except OSError as error:

@@ -22,7 +22,9 @@ READ_BESIDE_THE_RUNNER = frozenset(
 )  # fmt: skip
 """Top-level keys that mmengine, a launcher or this package reads and ``Runner`` does not name."""
 
-_PATH = re.compile(r'(^|_)(root|file|path|dir|folder|prefix|checkpoint|from)$')
+_PATH = re.compile(
+    r'(^|_)(root|file|path|dir|folder|prefix|suffix|checkpoint|from|init)$|^(depth_map|class_set)$'
+)
 _SHOWN = 4
 
 

@@ -222,3 +222,18 @@ def test_broken_tables(copy_of_root, tmp_path):
     poses.write_text('[{"token": ')
     with pytest.raises(DataError, match=r'cannot be loaded \(JSONDecodeError'):
         create_infos(**kwargs, version='v1.0-mini')
+
+
+@pytest.mark.parametrize('unit', [1e-6, 1e-3, 1e3, 0])
+def test_time_stamps_in_another_unit_are_refused(copy_of_root, tmp_path, unit):
+    """Seconds gave speeds of millions of m/s, nanoseconds none."""
+    for name in ('sample', 'sample_data', 'ego_pose'):
+        table = copy_of_root / f'v1.0-mini/{name}.json'
+        rows = json.loads(table.read_text())
+        table.write_text(json.dumps([dict(r, timestamp=r['timestamp'] * unit) for r in rows]))
+    kwargs = {'root': copy_of_root, 'out_dir': tmp_path / 'out', 'version': 'v1.0-mini'}
+    with pytest.raises(DataError, match=r'scene-0061-sample1 .*apart.*in microseconds'):
+        create_infos(**kwargs, workers=1)
+    with pytest.raises(DataError, match=r'2 of 4 samples failed.*in microseconds'):
+        create_infos(**kwargs, workers=1, on_error='skip')
+    assert not (tmp_path / 'out').exists()

@@ -103,6 +103,14 @@ def test_another_models_checkpoint_is_refused(repository, config, tmp_path, monk
     arguments = [str(config), str(tmp_path / 'pre.pth'), '--work-dir', str(tmp_path / 'work')]
     with pytest.raises(SystemExit, match=r's3pt-test: .*pre.pth does not fit.*pre-training'):
         test.main(arguments)
+    arguments = [str(config), '--work-dir', str(tmp_path / 'new'), '--cfg-options']
+    with pytest.raises(SystemExit, match=r's3pt-train: .*pre.pth does not fit.*0 of its 1.*--init'):
+        train.main([*arguments, f'load_from={tmp_path / "pre.pth"}'])
+    assert not list((tmp_path / 'new').glob('*.pth'))
+    part = {'module.line.weight': torch.ones(1, 1), 'head.bias': torch.zeros(3)}
+    torch.save({'state_dict': part}, tmp_path / 'part.pth')  # another head is no fault
+    train.main([*arguments, f'load_from={tmp_path / "part.pth"}'])
+    assert (tmp_path / 'new' / 'epoch_1.pth').is_file()
 
 
 def test_another_configs_folder_and_fewer_rows_than_a_batch(

@@ -27,6 +27,11 @@ def test_paths_are_taken_as_they_are(cfg: Config, path: str) -> None:
     assert cfg.train_dataloader.dataset.data_prefix.img == path
 
 
+@pytest.mark.parametrize('key', ['depth_map', 'class_set', 'seg_map_suffix', 'init'])
+def test_other_keys_that_hold_paths(key: str) -> None:
+    assert [read_value(f'a.{key}', text) for text in ('/x/a,b', '2024')] == ['/x/a,b', '2024']
+
+
 @pytest.mark.parametrize(
     ('text', 'current', 'value'),
     [

@@ -33,16 +33,16 @@ def _build_scene(task: tuple[str, str]) -> tuple[list[dict[str, Any]], list[str]
     scene_token, on_error = task
     scene = _BUILDER.nusc.get('scene', scene_token)
     infos, failures = {}, []
-    token = scene['first_sample_token']
+    token, previous = scene['first_sample_token'], None
     while token:
         sample = _BUILDER.nusc.get('sample', token)
         try:
-            infos[token] = _BUILDER.build(sample)
+            infos[token] = _BUILDER.build(sample, previous)
         except DataError as error:
             if on_error == 'raise':
                 raise
             failures.append(str(error))
-        token = sample['next']
+        token, previous = sample['next'], sample
     if _BUILDER.image_sweeps:
         _BUILDER.add_image_sweeps(infos, scene)
     return list(infos.values()), failures

@@ -27,6 +27,9 @@ CLASSES = (
 )  # fmt: skip
 LIDAR = 'LIDAR_TOP'
 NUM_PTS_FEATS = 5  # x, y, z, intensity, ring
+SECONDS_APART = (1e-3, 30.0)
+"""Shortest and longest plausible time between key frames. Seconds, milliseconds and nanoseconds
+in place of microseconds fall outside: key frames are 0.05 to 1 s apart."""
 
 
 class SampleBuilder:
@@ -44,13 +47,22 @@ class SampleBuilder:
         self._calibrations: dict[str, dict[str, Any]] = {}
         self._existing: set[str] = set()
 
-    def build(self, sample: dict[str, Any]) -> dict[str, Any]:
+    def build(
+        self, sample: dict[str, Any], previous: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Info of a key frame; ``sample_idx`` is left to the caller.
 
+        Args:
+            sample: its row.
+            previous: the row of the scene's key frame before it, to compare the time stamps.
+
         Raises:
-            DataError: if a file that the tables name is absent, or a table refers to nothing.
+            DataError: if a file that the tables name is absent, a table refers to nothing, or time
+                stamps are implausible as microseconds.
         """
         try:
+            if previous:
+                self._check_times(previous, sample)
             return self._build(sample)
         except KeyError as error:
             raise DataError(
@@ -80,6 +92,20 @@ class SampleBuilder:
             'lidar_sweeps': self._lidar_sweeps(lidar),
             'instances': self._instances(sample, invert(ego2global @ lidar2ego)),
         }
+
+    def _check_times(self, previous: dict[str, Any], sample: dict[str, Any]) -> None:
+        """Speeds are distances over these times: a wrong unit makes them wrong without a word."""
+        seconds = (sample['timestamp'] - previous['timestamp']) / 1e6
+        shortest, longest = SECONDS_APART
+        if not shortest <= seconds <= longest:
+            raise DataError(
+                Path(self.nusc.dataroot) / self.nusc.version / 'sample.json',
+                f'sample {sample["token"]} has the time stamp {sample["timestamp"]}, the key frame '
+                f'before it {previous["timestamp"]}: as microseconds {seconds:g} s apart, not '
+                f'{shortest:g} to {longest:g} s',
+                'Write all time stamps (sample, sample_data, ego_pose) in microseconds, as whole '
+                'numbers',
+            )
 
     def _file(self, record: dict[str, Any]) -> Path:
         """Path of a sample_data record relative to the root, after checking that it exists."""
