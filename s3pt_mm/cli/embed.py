@@ -46,7 +46,8 @@ def embed(
     image_level: bool,
     batch_size: int,
     device: str,
-) -> list[Path]:
+    on_error: str,
+) -> tuple[list[Path], dict[str, str]]:
     """Compute what is not there yet.
 
     Args:
@@ -57,25 +58,38 @@ def embed(
         image_level: Keep the class token alone, at unit length.
         batch_size: Images a part.
         device: Where to compute.
+        on_error: ``stop`` at an image that cannot be read, or ``skip`` it.
 
     Returns:
-        One float16 file a batch: (b, 1 + patches, d), with ``image_level`` (b, d).
+        One float16 file a batch: (b, 1 + patches, d), with ``image_level`` (b, d), b the images
+        that can be read (no file where there is none); what is wrong with the others, by path.
     """
-    files = []
+    files, left_out = [], {}
     for start in track(range(0, len(paths), batch_size), description='batches'):
-        file = parts / f'{start:08d}.npy'
-        files.append(file)
-        if file.is_file():
-            continue
-        batch = [read_image(path, size) for path in paths[start : start + batch_size]]
-        (tokens,) = model(torch.stack(batch).to(device))
-        if image_level:
-            tokens = nn.functional.normalize(tokens[:, 0].float(), dim=-1)
-        else:  # without registers
-            tokens = torch.cat([tokens[:, :1], tokens[:, model.num_extra_tokens :]], dim=1)
-        with replacing(file, tidy=False) as temporary, open(temporary, 'wb') as stream:
-            np.save(stream, tokens.half().cpu().numpy())
-    return files
+        chunk = paths[start : start + batch_size]
+        file, done = parts / f'{start:08d}.npy', parts / f'{start:08d}.json'
+        if not done.is_file():
+            batch, bad = [], {}
+            for path in chunk:
+                try:
+                    batch.append(read_image(path, size))
+                except DataError as error:
+                    if on_error == 'stop':
+                        raise
+                    bad[str(path)] = str(error)
+            if batch:
+                (tokens,) = model(torch.stack(batch).to(device))
+                if image_level:
+                    tokens = nn.functional.normalize(tokens[:, 0].float(), dim=-1)
+                else:  # without registers
+                    tokens = torch.cat([tokens[:, :1], tokens[:, model.num_extra_tokens :]], dim=1)
+                with replacing(file, tidy=False) as temporary, open(temporary, 'wb') as stream:
+                    np.save(stream, tokens.half().cpu().numpy())
+            write_json(done, bad)
+        bad = json.loads(done.read_text())
+        left_out |= bad
+        files += [file] if len(bad) < len(chunk) else []
+    return files, left_out
 
 
 def write_features(
@@ -161,11 +175,20 @@ def run(args: argparse.Namespace) -> None:
     digest = hashlib.sha256(repr((sorted(told.items()), stamps)).encode()).hexdigest()[:12]
     parts = out.with_name(f'.{out.name}.{digest}.parts')
     settings = dict(batch_size=args.batch_size, device=args.device, image_level=args.image_level)
-    files = embed(model, paths, parts, size=size, **settings)
+    settings['on_error'] = args.on_error
+    files, left_out = embed(model, paths, parts, size=size, **settings)
+    for line in left_out.values():
+        print(f'left out: {line}', file=sys.stderr)
+    if not files:
+        raise DataError(
+            folder, f'none of its {len(paths)} images can be read', 'See the lines above'
+        )
+    names = [name for name, path in zip(names, paths, strict=True) if str(path) not in left_out]
     write_features(out, names, files, grid)
     shutil.rmtree(parts)
     what = 'class tokens' if args.image_level else f'class tokens and {grid[0]} x {grid[1]} patches'
-    print(f'{out}: {what} of {len(paths)} images, {model.embed_dims} numbers each')
+    skipped = f'; {len(left_out)} left out' if left_out else ''
+    print(f'{out}: {what} of {len(names)} images, {model.embed_dims} numbers each{skipped}')
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -174,6 +197,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_arguments(parser)
     parser.add_argument('--out', required=True, help=f'file ending in {", ".join(FORMATS)}')
     parser.add_argument('--image-level', action='store_true', help='class token only, unit length')
+    parser.add_argument(
+        '--on-error', choices=('stop', 'skip'), default='stop', help='at an image that is torn'
+    )
     try:
         run(parser.parse_args(argv))
     except (RuntimeError, ValueError, OSError) as error:

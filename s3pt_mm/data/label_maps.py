@@ -111,7 +111,7 @@ def read_label_map(
         (H, W) training labels, 255 where ignored.
 
     Raises:
-        LabelError: Missing file, another size than the image, or a value out of range.
+        LabelError: Missing or torn file, another size than the image, or a value out of range.
     """
     if not Path(path).is_file():
         raise LabelError(
@@ -119,8 +119,13 @@ def read_label_map(
             '`s3pt-data nuimages` (nuImages) or cityscapesscripts (Cityscapes); masks '
             'of your own are called as their images (docs/own_labels.md).'
         )
-    with Image.open(path) as file:
-        raw = np.asarray(file)
+    try:
+        with Image.open(path) as file:
+            raw = np.asarray(file)
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow's, of damaged files
+        raise LabelError(
+            f'Mask {path} of image {img_path} cannot be read ({error}). Copy or draw it again.'
+        ) from error
     if raw.shape[:2] != tuple(image_size):
         raise LabelError(
             f'Mask {path} is {raw.shape[1]} x {raw.shape[0]} pixels, its image {img_path} '

@@ -5,15 +5,34 @@ from __future__ import annotations
 import os.path as osp
 from typing import Any
 
+import cv2
 from mmseg.datasets import BaseSegDataset, CityscapesDataset
 from mmseg.registry import DATASETS
 
+from s3pt_mm.common.errors import DataError
 from s3pt_mm.data.class_lists import class_set as find_class_set
 from s3pt_mm.data.label_maps import folder_pairs, load_list
 
 
+class _NamesFile(BaseSegDataset):
+    """mmcv's loader says of an empty file only that a buffer is empty."""
+
+    def prepare_data(self, idx: int) -> Any:
+        """The item after its pipeline.
+
+        Raises:
+            DataError: OpenCV refuses the image.
+        """
+        try:
+            return super().prepare_data(idx)
+        except cv2.error as error:
+            path = self.get_data_info(idx)['img_path']
+            problem = f'OpenCV refuses this image ({" ".join(str(error).split())})'
+            raise DataError(path, problem, 'Copy the file again') from error
+
+
 @DATASETS.register_module()
-class NuImagesDataset(BaseSegDataset):
+class NuImagesDataset(_NamesFile):
     """nuImages with the masks and lists of ``s3pt-data nuimages``.
 
     Use ``LoadSegmentationLabels`` in the pipeline: mask files hold the devkit's ids, which only it
@@ -70,7 +89,7 @@ class NuImagesDataset(BaseSegDataset):
 
 
 @DATASETS.register_module()
-class FolderSegDataset(BaseSegDataset):
+class FolderSegDataset(_NamesFile):
     """Any folder of images and masks with a class list (docs/own_labels.md).
 
     Use ``LoadSegmentationLabels`` in the pipeline.
@@ -132,7 +151,7 @@ def _item(img_path: str, seg_map_path: str, class_set: str) -> dict[str, Any]:
 
 
 @DATASETS.register_module()
-class ACDCSegDataset(CityscapesDataset):
+class ACDCSegDataset(_NamesFile, CityscapesDataset):
     """ACDC (arXiv 2104.13395): ``rgb_anon/<condition>/<split>`` and ``gt/<condition>/<split>``."""
 
     def __init__(
@@ -145,7 +164,7 @@ class ACDCSegDataset(CityscapesDataset):
 
 
 @DATASETS.register_module()
-class FoggyCityscapesDataset(CityscapesDataset):
+class FoggyCityscapesDataset(_NamesFile, CityscapesDataset):
     """Foggy Cityscapes (arXiv 1708.07819): ``leftImg8bit_foggyDBF`` with Cityscapes' own labels.
 
     Args:
@@ -158,7 +177,7 @@ class FoggyCityscapesDataset(CityscapesDataset):
 
 
 @DATASETS.register_module()
-class FoggyDrivingDataset(CityscapesDataset):
+class FoggyDrivingDataset(_NamesFile, CityscapesDataset):
     """Foggy Driving (arXiv 1708.07819): ``leftImg8bit/public`` with its own coarse or fine
     labels."""
 

@@ -91,6 +91,48 @@ def test_a_stopped_run_goes_on(case, tmp_path: Path, capsys, monkeypatch) -> Non
     assert 'b.png: not a readable image' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize('torn', [['b.png'], ['a/a.jpg', 'a/c.jpg'], ['a/c.jpg']])
+@pytest.mark.parametrize('ending', embed.FORMATS)
+def test_torn_images_are_left_out_on_request(case, tmp_path, capsys, torn, ending) -> None:
+    import pyarrow.parquet as pq
+    from safetensors import safe_open
+
+    command, _ = case
+    out, whole = tmp_path / f'out{ending}', tmp_path / 'whole.npy'
+    assert embed.main([*command, '--out', str(whole)]) == 0
+    for name in torn:
+        (tmp_path / 'images' / name).write_bytes(b'')
+    assert embed.main([*command, '--out', str(out)]) == 1  # stops by default
+    capsys.readouterr()
+    assert embed.main([*command, '--out', str(out), '--on-error', 'skip']) == 0
+    said = capsys.readouterr()
+    assert [line.split(': ')[1] for line in said.err.splitlines() if 'left out' in line] == [
+        str(tmp_path / 'images' / name) for name in torn
+    ]
+    assert f'of {3 - len(torn)} images, 16 numbers each; {len(torn)} left out' in said.out
+    names = ['a/a.jpg', 'a/c.jpg', 'b.png']
+    good = [index for index, name in enumerate(names) if name not in torn]
+    wanted = np.load(whole)[good].astype(np.float32)
+    if ending == '.npy':
+        found, paths = np.load(out)[:, 0], json.loads(out.with_suffix('.json').read_text())['paths']
+    elif ending == '.parquet':
+        table = pq.read_table(out)
+        found, paths = np.array(table['class_token'].to_pylist()), table['path'].to_pylist()
+    else:
+        with safe_open(out, 'numpy') as file:
+            found, paths = file.get_tensor('class_token'), json.loads(file.metadata()['paths'])
+    assert paths == [names[index] for index in good]
+    np.testing.assert_allclose(found, wanted[:, 0], atol=5e-3)
+
+
+def test_nothing_but_torn_images(case, tmp_path, capsys) -> None:
+    command, _ = case
+    for path in (tmp_path / 'images').rglob('*.*'):
+        path.write_bytes(b'')
+    assert embed.main([*command, '--out', str(tmp_path / 'x.npy'), '--on-error', 'skip']) == 1
+    assert 'none of its 3 images can be read' in capsys.readouterr().err
+
+
 def test_parts_of_other_weights_at_the_same_path_are_not_used(
     case, tmp_path: Path, monkeypatch
 ) -> None:

@@ -6,11 +6,13 @@ import shutil
 import numpy as np
 import pytest
 
+from s3pt_mm.cli import create_data
 from s3pt_mm.common.errors import DataError
 from s3pt_mm.data.datasets.info_file import load_info_file
 from s3pt_mm.data.datasets.nuscenes_images import DATA_PREFIX, NuScenesImages
 from s3pt_mm.data.datasets.nuscenes_infos import create_infos
 from s3pt_mm.data.datasets.nuscenes_samples import CLASSES
+from tests.nuimages_tables import write_nuimages
 from tests.nuscenes_tables import CAMERAS
 
 
@@ -237,3 +239,92 @@ def test_time_stamps_in_another_unit_are_refused(copy_of_root, tmp_path, unit):
     with pytest.raises(DataError, match=r'2 of 4 samples failed.*in microseconds'):
         create_infos(**kwargs, workers=1, on_error='skip')
     assert not (tmp_path / 'out').exists()
+
+
+def edit(folder, table, change):
+    """Call ``change`` on each row of a table; False drops the row."""
+    path = folder / f'{table}.json'
+    rows = [row for row in json.loads(path.read_text()) if change(row) is not False]
+    path.write_text(json.dumps(rows))
+
+
+def test_tables_in_the_wrong_place_say_so(copy_of_root, tmp_path, capsys):
+    command = ['nuscenes', f'--root={copy_of_root}', '--version=v1.0-mini', '--workers=1']
+    command.append(f'--out-dir={tmp_path / "out"}')
+    tables = copy_of_root / 'v1.0-mini'
+
+    def said():
+        assert create_data.main(command) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        return line
+
+    write_nuimages(tmp_path / 'nuimages', 'v1.0-mini', 1, seed=0)
+    shutil.copytree(tables, tmp_path / 'kept')
+    shutil.copytree(tmp_path / 'nuimages', copy_of_root, dirs_exist_ok=True)
+    assert 'Here lie tables of nuImages' in said()
+    shutil.rmtree(tables)
+    shutil.copytree(tmp_path / 'kept', tables)
+    (tables / 'sensor.json').rename(tables / 'x')
+    assert 'lacks sensor.json. Download' in said()
+    (tables / 'x').rename(tables / 'sensor.json')
+    tables.rename(tmp_path / 'tables')
+    tables.mkdir()
+    (tmp_path / 'tables').rename(tables / 'v1.0-mini')
+    line = said()
+    assert f'one level deeper, in {tables}/v1.0-mini. Move them to {tables}' in line
+    assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('table', ['lidarseg', 'panoptic'])
+def test_tables_that_are_not_needed_are_ignored(copy_of_root, tmp_path, info_dir, table):
+    rows = [dict(token='x', filename='lidarseg/v1.0-mini/x.bin', sample_data_token='x')]
+    (copy_of_root / f'v1.0-mini/{table}.json').write_text(json.dumps(rows))
+    kwargs = dict(root=copy_of_root, version='v1.0-mini', workers=1, image_sweeps=True)
+    _, val = create_infos(**kwargs, out_dir=tmp_path / 'out')
+    assert load_info_file(val) == load_info_file(info_dir / 'nuscenes_infos_val.parquet')
+
+
+def no_lidar(row):
+    return row['token'] != 'scene-0061-LIDAR_TOP-0'
+
+
+def first(token, **values):
+    return lambda row: row.update(values) if row['token'] == token else None
+
+
+NAN = float('nan')
+
+
+@pytest.mark.parametrize(
+    ('table', 'change', 'words'),
+    [
+        ('sample_data', no_lidar, 'no key frame of LIDAR_TOP'),
+        ('sample_annotation', first('scene-0061-ann2-0', translation=[1, NAN, 1]), '3 finite'),
+        ('sample_annotation', first('scene-0061-ann2-0', size=[1, NAN, 1]), 'size is'),
+        ('sample_annotation', first('scene-0061-ann2-0', size=[1, None, 1]), 'size is'),
+        ('sample_annotation', first('scene-0061-ann2-0', rotation=[0, 0, 0, 0]), 'no direction'),
+        ('ego_pose', first('scene-0061-CAM_BACK-0', rotation=[0, 0, 0, 0]), 'no direction'),
+        ('ego_pose', first('scene-0061-LIDAR_TOP-0', translation=[]), '3 finite'),
+    ],
+)
+def test_a_bad_row_is_named_and_its_sample_skipped(copy_of_root, tmp_path, table, change, words):
+    edit(copy_of_root / 'v1.0-mini', table, change)
+    if table == 'sample_data':
+        link = first('scene-0061-LIDAR_TOP-1', prev='')
+        edit(copy_of_root / 'v1.0-mini', table, link)
+    kwargs = dict(root=copy_of_root, version='v1.0-mini', out_dir=tmp_path / 'out', workers=1)
+    kwargs |= dict(image_sweeps=True, max_sweeps=0)
+    with pytest.raises(DataError, match=rf'{table}.json.*scene-0061.*{words}.*--on-error skip'):
+        create_infos(**kwargs)
+    paths = create_infos(**kwargs, on_error='skip', max_failed_share=0.5)
+    assert [len(load_info_file(path)['data_list']) for path in paths] == [1, 2]
+
+
+@pytest.mark.parametrize('value', [[], [[NAN] * 3] * 3, [[1, 0], [0, 1]]])
+def test_a_camera_without_intrinsics_is_named(copy_of_root, tmp_path, value):
+    edit(copy_of_root / 'v1.0-mini', 'calibrated_sensor', first('CAM_BACK', camera_intrinsic=value))
+    kwargs = dict(root=copy_of_root, version='v1.0-mini', out_dir=tmp_path / 'out', workers=1)
+    with pytest.raises(DataError, match='calibrated_sensor.json: CAM_BACK: camera_intrinsic is'):
+        create_infos(**kwargs)
+    with pytest.raises(DataError, match='4 of 4 samples failed'):
+        create_infos(**kwargs, on_error='skip')

@@ -1,6 +1,7 @@
 """The nuImages data set and the checked loading of labels."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from mmseg.registry import DATASETS, TRANSFORMS
 from PIL import Image
 
 import s3pt_mm.segmentation  # noqa: F401
+from s3pt_mm.common.errors import DataError
 from s3pt_mm.data.class_sets import NUIMAGES_13, NUIMAGES_25, NUIMAGES_RAW_IDS
 from s3pt_mm.data.label_maps import LabelError
 
@@ -79,6 +81,20 @@ def test_bad_masks_name_file_and_values(nuimages_root, tmp_path, raw, message):
     item = LoadImageFromFile()(item)
     with pytest.raises(LabelError, match=message):
         TRANSFORMS.build(PIPELINE[1])(item)
+
+
+@pytest.mark.parametrize('which', ['img_path', 'seg_map_path'])
+@pytest.mark.parametrize('content', [b'', b'no image', 0.5])
+def test_a_file_that_is_no_image_is_named(nuimages_root, which, content):
+    dataset = build(nuimages_root)
+    path = Path(dataset.get_data_info(0)[which])
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] if content == 0.5 else content)
+    try:
+        with pytest.raises((DataError, LabelError, AssertionError), match=str(path)):
+            dataset[0]
+    finally:
+        path.write_bytes(whole)  # the folder is shared
 
 
 def test_cityscapes_labels_out_of_range(tmp_path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,10 @@ SPLITS = {
     'v1.0-trainval': {'train': 'train', 'val': 'val'},
     'v1.0-test': {'test': 'test'},
 }
+TABLES = (
+    'attribute', 'calibrated_sensor', 'category', 'ego_pose', 'instance', 'log', 'map', 'sample',
+    'sample_annotation', 'sample_data', 'scene', 'sensor', 'visibility',
+)  # fmt: skip
 _BUILDER: SampleBuilder | None = None  # set before the workers fork, so that they share the tables
 
 
@@ -43,8 +48,8 @@ def _build_scene(task: tuple[str, str]) -> tuple[list[dict[str, Any]], list[str]
                 raise
             failures.append(str(error))
         token, previous = sample['next'], sample
-    if _BUILDER.image_sweeps:
-        _BUILDER.add_image_sweeps(infos, scene)
+    if _BUILDER.image_sweeps and infos:
+        _BUILDER.add_image_sweeps(infos)
     return list(infos.values()), failures
 
 
@@ -52,7 +57,7 @@ def load_tables(root: str | os.PathLike[str], version: str) -> NuScenes:
     """nuscenes-devkit's tables.
 
     Raises:
-        DataError: if the version is unknown or a table is missing or torn.
+        DataError: if the version is unknown, or a table is missing, torn or of nuImages.
     """
     root = Path(root)
     if version not in SPLITS:
@@ -68,18 +73,35 @@ def load_tables(root: str | os.PathLike[str], version: str) -> NuScenes:
             f'no tables here (in the root: {found})',
             "Give --root the folder that holds samples/ and the version's folder",
         )
+    folder = root / version
+    missing = [f'{name}.json' for name in TABLES if not (folder / f'{name}.json').is_file()]
+    if missing and (deeper := next(folder.glob('*/sample.json'), None)):
+        raise DataError(
+            folder, f'its tables lie one level deeper, in {deeper.parent}', f'Move them to {folder}'
+        )
+    remedy = 'Download the metadata again'
+    if (folder / 'object_ann.json').is_file():
+        remedy = (
+            'Here lie tables of nuImages, whose versions have the same names: extract nuImages '
+            'into a folder of its own, and the metadata of nuScenes anew'
+        )
+    if missing:
+        raise DataError(folder, f'lacks {", ".join(missing)}', remedy)
     from nuscenes.nuscenes import NuScenes
 
-    try:
-        return NuScenes(version=version, dataroot=str(root), verbose=False)
-    except (
-        Exception
-    ) as error:  # the devkit lets KeyError, JSONDecodeError, FileNotFoundError, AssertionError out
-        raise DataError(
-            root / version,
-            f'the tables cannot be loaded ({type(error).__name__}: {error})',
-            'Download the metadata again',
-        ) from error
+    # The devkit insists on the label files of every further table that it finds (lidarseg,
+    # panoptic): it is shown the tables that are used, and no other.
+    with tempfile.TemporaryDirectory() as shown:
+        for name in TABLES:
+            (Path(shown) / f'{name}.json').symlink_to((folder / f'{name}.json').absolute())
+        try:
+            tables = NuScenes(version=shown, dataroot=str(root), verbose=False)
+        except Exception as error:  # KeyError, JSONDecodeError, AssertionError of an absent map
+            raise DataError(
+                folder, f'the tables cannot be loaded ({type(error).__name__}: {error})', remedy
+            ) from error
+    tables.version = version
+    return tables
 
 
 def create_infos(
@@ -103,7 +125,7 @@ def create_infos(
         max_sweeps: earlier LiDAR sweeps to list for each sample (mmdetection3d's number is 10).
         image_sweeps: also list camera images between key frames.
         workers: processes; default one a core.
-        on_error: 'raise', or 'skip' to leave out samples with absent files and report them.
+        on_error: 'raise', or 'skip' to report and leave out samples with absent files or bad rows.
         max_failed_share: with 'skip', fail when more than this share of the samples is left out.
         prefix: first part of the file names.
 

@@ -57,9 +57,17 @@ class SampleBuilder:
             previous: the row of the scene's key frame before it, to compare the time stamps.
 
         Raises:
-            DataError: if a file that the tables name is absent, a table refers to nothing, or time
-                stamps are implausible as microseconds.
+            DataError: if a file that the tables name is absent, a table refers to nothing, a row
+                has values that cannot be, time stamps are implausible as microseconds, or the
+                sample has no LiDAR sweep.
         """
+        if LIDAR not in sample['data']:
+            raise DataError(
+                self._tables('sample_data'),
+                f'sample {sample["token"]} has no key frame of {LIDAR}, the frame of its boxes',
+                'Leave such samples out with --on-error skip; to pre-train on the images alone, '
+                'give their folder to ImageFolderDataset',
+            )
         try:
             if previous:
                 self._check_times(previous, sample)
@@ -99,7 +107,7 @@ class SampleBuilder:
         shortest, longest = SECONDS_APART
         if not shortest <= seconds <= longest:
             raise DataError(
-                Path(self.nusc.dataroot) / self.nusc.version / 'sample.json',
+                self._tables('sample'),
                 f'sample {sample["token"]} has the time stamp {sample["timestamp"]}, the key frame '
                 f'before it {previous["timestamp"]}: as microseconds {seconds:g} s apart, not '
                 f'{shortest:g} to {longest:g} s',
@@ -107,10 +115,25 @@ class SampleBuilder:
                 'numbers',
             )
 
+    def _tables(self, name: str) -> Path:
+        return Path(self.nusc.dataroot) / self.nusc.version / f'{name}.json'
+
+    def _bad_row(self, table: str, row: dict[str, Any], problem: object) -> DataError:
+        return DataError(
+            self._tables(table),
+            f'{row["token"]}: {problem}',
+            'Correct the row, or leave its samples out with --on-error skip',
+        )
+
+    def _rigid(self, table: str, row: dict[str, Any]) -> np.ndarray:
+        try:
+            return rigid(row['rotation'], row['translation'])
+        except (TypeError, ValueError) as error:
+            raise self._bad_row(table, row, error) from error
+
     def _file(self, record: dict[str, Any]) -> Path:
         """Path of a sample_data record relative to the root, after checking that it exists."""
-        tables = Path(self.nusc.dataroot) / self.nusc.version / 'sample_data.json'
-        path = inside(Path(), record['filename'], tables)
+        path = inside(Path(), record['filename'], self._tables('sample_data'))
         if record['filename'] not in self._existing:
             if not os.path.isfile(os.path.join(self.nusc.dataroot, path)):
                 is_sweep = not record['is_key_frame']
@@ -132,7 +155,7 @@ class SampleBuilder:
         token = record['calibrated_sensor_token']
         if token not in self._calibrations:
             row = self.nusc.get('calibrated_sensor', token)
-            sensor2ego = rigid(row['rotation'], row['translation'])
+            sensor2ego = self._rigid('calibrated_sensor', row)
             # The lists are shared by all samples that share the calibration: pickle stores them
             # once.
             self._calibrations[token] = {
@@ -143,13 +166,17 @@ class SampleBuilder:
         return self._calibrations[token]
 
     def _pose(self, record: dict[str, Any]) -> np.ndarray:
-        row = self.nusc.get('ego_pose', record['ego_pose_token'])
-        return rigid(row['rotation'], row['translation'])
+        return self._rigid('ego_pose', self.nusc.get('ego_pose', record['ego_pose_token']))
 
     def _image(
         self, record: dict[str, Any], lidar: dict[str, Any], *, key_frame: bool
     ) -> dict[str, Any]:
         calibration = self._calibration(record)
+        cam2img = np.array(calibration['cam2img'], dtype=np.float64)
+        if cam2img.shape != (3, 3) or not np.isfinite(cam2img).all():
+            row = self.nusc.get('calibrated_sensor', record['calibrated_sensor_token'])
+            problem = f'camera_intrinsic is {calibration["cam2img"]}, not 3 x 3 finite numbers'
+            raise self._bad_row('calibrated_sensor', row, problem)
         ego2global = self._pose(record)
         lidar2cam = lidar_to_camera(
             lidar2ego=self._extrinsics(lidar),
@@ -158,7 +185,7 @@ class SampleBuilder:
             cam_ego2global=ego2global,
         )
         lidar2img = np.eye(4)
-        lidar2img[:3] = np.asarray(calibration['cam2img'], dtype=np.float64) @ lidar2cam[:3]
+        lidar2img[:3] = cam2img @ lidar2cam[:3]
         path = self._file(record)
         return {
             'img_path': path.name if key_frame else path.as_posix(),
@@ -203,7 +230,11 @@ class SampleBuilder:
             row = self.nusc.get('sample_annotation', token)
             name = category_to_detection_name(row['category_name'])
             label = CLASSES.index(name) if name in CLASSES else -1
-            box2lidar = global2lidar @ rigid(row['rotation'], row['translation'])
+            box2lidar = global2lidar @ self._rigid('sample_annotation', row)
+            size = np.array(row['size'], dtype=np.float64)
+            if size.shape != (3,) or not (np.isfinite(size) & (size > 0)).all():
+                problem = f'size is {row["size"]}, not 3 positive numbers of metres'
+                raise self._bad_row('sample_annotation', row, problem)
             width, length, height = row['size']
             velocity = global2lidar[:3, :3] @ np.append(self.nusc.box_velocity(token)[:2], 0.0)
             instances.append(
@@ -225,9 +256,10 @@ class SampleBuilder:
             )
         return instances
 
-    def add_image_sweeps(self, infos: dict[str, dict[str, Any]], scene: dict[str, Any]) -> None:
-        """Attach the images between key frames to the infos (by sample token) of their samples."""
-        first = self.nusc.get('sample', scene['first_sample_token'])
+    def add_image_sweeps(self, infos: dict[str, dict[str, Any]]) -> None:
+        """Attach the images between key frames to the infos (by sample token, one scene's, at
+        least one) of their samples."""
+        first = self.nusc.get('sample', next(iter(infos)))
         lidars = self._chain(first['data'][LIDAR])
         times = np.array([record['timestamp'] for record in lidars])
         for info in infos.values():
