@@ -119,7 +119,11 @@ def _check_nested(path: str, node: Any, registries: tuple[Registry, ...]) -> Non
     """Every dict with a ``type`` below a data set or visualiser; steps of pipelines as such."""
     for place, item in _dicts(path, node):
         if 'type' in item:
-            _check(place, item, registries)
+            cls = _check(place, item, registries)
+            prefixes = getattr(cls, 'PREFIXES', None)  # of this package's classes
+            if prefixes:
+                owner = f"{cls.__name__}'s data_prefix"
+                _compare(f'{place}.data_prefix', item.get('data_prefix') or (), prefixes, owner)
         for key, value in item.items():
             if key in _LISTS or key in ('dataset', 'datasets'):
                 _check_nested(f'{place}.{key}', value, (_LISTS.get(key, registries[0]),))

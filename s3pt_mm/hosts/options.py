@@ -26,6 +26,8 @@ _PATH = re.compile(
     r'(^|_)(root|file|path|dir|folder|prefix|suffix|checkpoint|from|init)$|^(depth_map|class_set)$'
 )
 _SHOWN = 4
+_FREE_FORM = ('test_cfg', 'train_cfg', 'mp_cfg', 'clip_grad', 'init_cfg')
+"""Dicts without a class of their own: hosts take the keys that they know and ignore the rest."""
 
 
 def is_path_key(key: str) -> bool:
@@ -104,6 +106,7 @@ def merge_options(cfg: Config, items: Sequence[str] | Mapping[str, Any] | None) 
     options = read_options(items, cfg)
     for key, value in options.items():
         _refuse_unread(cfg, key, value)
+        _refuse_misspelt(cfg, key)
         try:
             cfg.merge_from_dict({key: value})
         except (KeyError, IndexError, TypeError, AssertionError, AttributeError) as error:
@@ -134,6 +137,15 @@ def _refuse_unread(cfg: Config, key: str, value: Any) -> None:
         places.insert(0, 'epochs')
     hint = f'. Effective: {", ".join(dict.fromkeys(places[:_SHOWN]))}' if places else ''
     raise ConfigError(f'{option}: {problem}{hint}')
+
+
+def _refuse_misspelt(cfg: Config, key: str) -> None:
+    parent, _, last = key.rpartition('.')
+    there = look_up(cfg._cfg_dict, parent)
+    if parent.rpartition('.')[2] in _FREE_FORM and isinstance(there, Mapping) and last not in there:
+        near = difflib.get_close_matches(last, sorted(there), n=1, cutoff=0.75)
+        if near:
+            raise ConfigError(f'--cfg-options {key}: did you mean {parent}.{near[0]}?')
 
 
 def _places(cfg: Config, name: str, value: Any = None) -> Iterator[str]:

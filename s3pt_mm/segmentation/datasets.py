@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os.path as osp
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 from mmseg.datasets import BaseSegDataset, CityscapesDataset
@@ -12,6 +12,8 @@ from mmseg.registry import DATASETS
 from s3pt_mm.common.errors import DataError
 from s3pt_mm.data.class_lists import class_set as find_class_set
 from s3pt_mm.data.label_maps import folder_pairs, load_list
+
+_PREFIXES = frozenset(('img_path', 'seg_map_path'))
 
 
 class _NamesFile(BaseSegDataset):
@@ -47,6 +49,8 @@ class NuImagesDataset(_NamesFile):
             ``data_root``; the default is right when masks were written into the nuImages folder.
         kwargs: See mmseg's ``BaseSegDataset``.
     """
+
+    PREFIXES: ClassVar[frozenset[str]] = _PREFIXES
 
     def __init__(
         self,
@@ -102,6 +106,8 @@ class FolderSegDataset(_NamesFile):
         seg_map_suffix: End of a mask's name, after its image's.
         kwargs: See mmseg's ``BaseSegDataset``.
     """
+
+    PREFIXES: ClassVar[frozenset[str]] = _PREFIXES
 
     def __init__(
         self,

@@ -94,6 +94,22 @@ def test_a_variable_that_the_model_shadows_is_refused() -> None:
         merge_options(cfg, ['data_preprocessor.size=(32,32)'])
 
 
+@pytest.mark.parametrize(
+    ('option', 'words'),
+    [
+        ('model.test_cfg.strid=(3,3)', 'did you mean model.test_cfg.stride'),
+        ('model.backbone.init_cfg.checkpont=/x', 'did you mean .*init_cfg.checkpoint'),
+        ('val_dataloader.dataset.data_prefix.img=/x', 'data_prefix has no such.*img_path'),
+    ],
+)
+def test_dicts_that_hosts_read_by_name_are_looked_at_too(option, words) -> None:
+    """What they do not know they ignore."""
+    cfg = Config.fromfile(CONFIGS / 'segmenter/linear_vits16_nuimages.py')
+    check_arguments(cfg, merge_options(cfg, ['model.test_cfg.threshold=0.3']))  # mmseg's
+    with pytest.raises(ConfigError, match=words):
+        check_arguments(cfg, merge_options(cfg, [option]))
+
+
 LEAVES = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
 
 
