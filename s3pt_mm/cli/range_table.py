@@ -9,8 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from nuscenes import NuScenes
-
+from s3pt_mm.data.datasets.nuscenes_infos import load_tables
 from s3pt_mm.detection.metrics.devkit import split_tokens
 from s3pt_mm.detection.metrics.devkit_metric import VALIDATION_SPLITS
 from s3pt_mm.detection.metrics.range_metric import looks_cut, range_figures
@@ -49,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Evaluate every submission and write one table."""
     results = {name: read_submission(path) for name, path in args.submission}
-    nusc = NuScenes(args.version, args.root, verbose=False)
+    nusc = load_tables(args.root, args.version)
     if args.split == 'seen':
         tokens = list(next(iter(results.values())))
     else:

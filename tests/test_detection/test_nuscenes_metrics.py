@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +203,15 @@ def test_subset_metric_on_the_whole_split_is_the_official_one(
         assert figures[f'subset/{name}'] == pytest.approx(official[0][name], abs=1e-6)
     for name in ('mATE', 'mASE', 'mAOE', 'mAVE', 'mAAE'):
         assert figures[f'subset/{name}'] == pytest.approx(official[0][name], abs=1e-4)
+
+
+def test_tables_of_lidarseg_without_its_labels_stop_no_evaluation(
+    fake_root: Path, truth: list[dict], tmp_path: Path
+) -> None:
+    root = shutil.copytree(fake_root, tmp_path / 'root')
+    (root / VERSION / 'lidarseg.json').write_text('[{"token": "x"}]')
+    figures = _run(NuScenesSubsetMetric(data_root=str(root)), truth)
+    assert figures['subset/mAP'] == pytest.approx(1.0, abs=1e-6)
 
 
 def test_subset_metric_on_one_scene_is_the_devkits_custom_split(

@@ -8,6 +8,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from nuscenes import NuScenes
 
+from s3pt_mm.data.datasets.nuscenes_infos import load_tables
 from s3pt_mm.detection.metrics.submission import (
     CAMERA_META,
     lidar_to_global,
@@ -76,7 +77,7 @@ class DevkitMetric(BaseMetric):
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
         """Turns all predictions into a submission and evaluates it."""
         version = self.version or self.dataset_meta['version']
-        nusc = NuScenes(version=version, dataroot=self.data_root, verbose=False)
+        nusc = load_tables(self.data_root, version)
         boxes = {
             result['token']: submission_boxes(
                 result['bboxes_3d'],
