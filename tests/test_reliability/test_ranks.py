@@ -152,9 +152,10 @@ def die(at_rank):
 
 def test_a_rank_that_dies_ends_the_others(tmp_path):
     """Whether by themselves or by ``run_ranks``: it returns, and nobody is left."""
+    before = set(multiprocessing.active_children())  # an earlier test's data workers, say
     with pytest.raises(RanksFailed, match=r'rank 1 \(exit code -9\)'):
         run_ranks(die, 3, tmp_path, 1, timeout=600)
-    assert not multiprocessing.active_children()
+    assert set(multiprocessing.active_children()) <= before
 
 
 def test_ranks_agree_on_collapse(tmp_path):
