@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
 from s3pt_mm.common.errors import DataError
 from s3pt_mm.data import image_files
-from s3pt_mm.data.labelled_images import IMAGENET_MEAN, IMAGENET_STD
+from s3pt_mm.data.labelled_images import normalised
 from s3pt_mm.data.transforms.image import EncodedImage
 
 DEFAULT_SIZE = (448, 800)
@@ -89,9 +88,7 @@ def open_image(path: Path) -> Image.Image:
 
 def normalise(image: Image.Image, size: tuple[int, int]) -> Tensor:
     """At ``size`` (height, width), (3, h, w) float32, RGB, ImageNet-normalised."""
-    image = image.resize(size[::-1], Image.Resampling.BICUBIC)
-    pixels = (np.asarray(image, np.float32) - IMAGENET_MEAN) / np.float32(IMAGENET_STD)
-    return torch.from_numpy(pixels.astype(np.float32).transpose(2, 0, 1).copy())
+    return normalised(image.resize(size[::-1], Image.Resampling.BICUBIC))
 
 
 def read_image(path: Path, size: tuple[int, int]) -> Tensor:

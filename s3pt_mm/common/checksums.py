@@ -68,17 +68,15 @@ def fault(path: Path) -> str | None:
             f'torn or altered: SHA-256 is {found[:12]}..., but {checksum_path(path).name} says '
             f'{digests[0][:12]}... ({path.stat().st_size} bytes on disk)'
         )
-    wrong = _archive_fault(path)
-    torn = wrong is not None and wrong.startswith('torn')
-    return f'{wrong}, and it has no {checksum_path(path).name}' if torn else wrong
+    return _archive_fault(path, f', and it has no {checksum_path(path).name}')
 
 
-def _archive_fault(file: Path | IO[bytes]) -> str | None:
+def _archive_fault(file: Path | IO[bytes], beside: str = '') -> str | None:
     try:
         with zipfile.ZipFile(file) as archive:
             member = archive.testzip()
     except (zipfile.BadZipFile, OSError, EOFError, RuntimeError) as error:
-        return f'torn or not a torch checkpoint ({error})'
+        return f'torn or not a torch checkpoint ({error}){beside}'
     return None if member is None else f'altered: bad CRC in its member {member}'
 
 

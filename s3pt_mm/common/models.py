@@ -24,6 +24,12 @@ def unwrap(model: Any) -> Any:
     return model.module if is_model_wrapper(model) else model
 
 
+def weights_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """A loaded checkpoint's weights by name, without the ``module.`` of a DDP wrapper."""
+    state = checkpoint.get('state_dict', checkpoint)
+    return {name.removeprefix('module.'): value for name, value in state.items()}
+
+
 def differences(own: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> list[str]:
     """What keeps weights from a model: names of one side alone, then shapes; a phrase each.
 

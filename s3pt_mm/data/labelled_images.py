@@ -26,6 +26,12 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 DrawBox = Callable[[int, int], tuple[int, int, int, int]]
 
 
+def normalised(image: Image.Image) -> Tensor:
+    """An RGB image as (3, h, w) float32, ImageNet-normalised."""
+    pixels = (np.asarray(image, np.float32) - IMAGENET_MEAN) / np.float32(IMAGENET_STD)
+    return torch.from_numpy(pixels.astype(np.float32).transpose(2, 0, 1).copy())
+
+
 @dataclass(frozen=True)
 class LabelledImage:
     """One image with its labels.
@@ -214,7 +220,5 @@ class LabelledImages(torch.utils.data.Dataset):
             image = file.convert('RGB').resize(
                 (width, height), Image.Resampling.BILINEAR, box=decoded
             )
-        pixels = (np.asarray(image, np.float32) - IMAGENET_MEAN) / np.float32(IMAGENET_STD)
         label_map = read_label_map(seg_path, self.class_set, image_size=size, img_path=img_path)
-        tensor = torch.from_numpy(pixels.astype(np.float32).transpose(2, 0, 1).copy())
-        return LabelledImage(tensor, label_map[top:bottom, left:right], img_path)
+        return LabelledImage(normalised(image), label_map[top:bottom, left:right], img_path)

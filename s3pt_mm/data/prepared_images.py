@@ -60,10 +60,7 @@ def encoded_image(source: str, *, reduction: int, quality: int, upright: bool) -
     Raises:
         DataError: If the source is missing or torn.
     """
-    try:
-        data = Path(source).read_bytes()
-    except OSError as error:
-        raise DataError(source, f'cannot read it ({error.strerror})', 'Check --root') from error
+    data = source_bytes(source)
     image = EncodedImage(data, source, upright=upright)
     pixels = image.decode(reduction if image.is_jpeg else 1)
     if reduction == 1:
@@ -78,6 +75,18 @@ def encoded_image(source: str, *, reduction: int, quality: int, upright: bool) -
     if not written:
         raise DataError(source, 'OpenCV cannot encode it as JPEG', 'Leave it out')
     return encoded.tobytes()
+
+
+def source_bytes(source: str) -> bytes:
+    """A source file's content.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    try:
+        return Path(source).read_bytes()
+    except OSError as error:
+        raise DataError(source, f'cannot read it ({error.strerror})', 'Check --root') from error
 
 
 def prepare_all(
@@ -110,11 +119,23 @@ def prepare_all(
     settings = dict(reduction=reduction, quality=quality)
     same_settings(out, settings)
     one = partial(prepare_image, **settings, upright=upright)
+    return sum(map_processes(one, pairs, workers=workers, chunksize=16, track=track))
+
+
+def map_processes(
+    one: Callable[[Any], Any],
+    jobs: Iterable[Any],
+    *,
+    workers: int,
+    track: Callable[[Iterator[Any]], Iterable[Any]],
+    chunksize: int = 1,
+) -> list[Any]:
+    """``one`` of each job in order; ``workers=0`` works in this process, an error ends all."""
     if not workers:
-        return sum(track(map(one, pairs)))
+        return list(track(map(one, jobs)))
     with ProcessPoolExecutor(workers) as pool:
         try:
-            return sum(track(pool.map(one, pairs, chunksize=16)))
+            return list(track(pool.map(one, jobs, chunksize=chunksize)))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

@@ -13,7 +13,6 @@ import io
 import os
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,13 @@ from s3pt_mm.common.errors import DataError
 from s3pt_mm.common.files import replacing
 from s3pt_mm.data.datasets.info_file import write_info_file
 from s3pt_mm.data.image_files import SUFFIXES
-from s3pt_mm.data.prepared_images import PreparedInfos, encoded_image, same_settings
+from s3pt_mm.data.prepared_images import (
+    PreparedInfos,
+    encoded_image,
+    map_processes,
+    same_settings,
+    source_bytes,
+)
 
 INDEX = 'shards.parquet'
 Member = tuple[str, str]
@@ -67,15 +72,7 @@ def write_shards(
         for number, start in enumerate(range(0, len(members), per_shard))
     ]
     one = partial(_write_shard, **settings)
-    if not workers:
-        list(track(map(one, jobs)))
-    else:
-        with ProcessPoolExecutor(workers) as pool:
-            try:
-                list(track(pool.map(one, jobs)))
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+    map_processes(one, jobs, workers=workers, track=track)
     return {name: place for path, _ in jobs for name, place in shard_members(path).items()}
 
 
@@ -88,15 +85,10 @@ def _write_shard(job: tuple[Path, Sequence[Member]], **settings: Any) -> None:
         tarfile.open(temporary, 'w', format=tarfile.GNU_FORMAT) as tar,
     ):
         for name, source in members:
-            try:
-                if name.lower().endswith(SUFFIXES):
-                    data = encoded_image(source, **settings)
-                else:
-                    data = Path(source).read_bytes()
-            except OSError as error:
-                raise DataError(
-                    source, f'cannot read it ({error.strerror})', 'Check --root'
-                ) from error
+            if name.lower().endswith(SUFFIXES):
+                data = encoded_image(source, **settings)
+            else:
+                data = source_bytes(source)
             entry = tarfile.TarInfo(name)
             entry.size = len(data)
             tar.addfile(entry, io.BytesIO(data))

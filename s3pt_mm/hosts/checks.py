@@ -18,7 +18,7 @@ from mmengine.runner import Runner
 
 from s3pt_mm.common.errors import ConfigError
 from s3pt_mm.common.files import write_json
-from s3pt_mm.common.models import differences, shortened, unwrap
+from s3pt_mm.common.models import differences, shortened, unwrap, weights_of
 from s3pt_mm.common.workers import usable_cpus
 
 RECORD = 's3pt_run.json'
@@ -239,8 +239,7 @@ class WholeModelHook(Hook):
         Raises:
             ConfigError: names the file, what it lacks and what it is likely to be.
         """
-        state = checkpoint.get('state_dict', checkpoint)
-        theirs = {name.removeprefix('module.'): value for name, value in state.items()}
+        theirs = weights_of(checkpoint)
         model = unwrap(runner.model)
         own = model.state_dict()
         found = differences(own, {name: theirs[name] for name in own if name in theirs})
@@ -266,8 +265,7 @@ class StartingWeightsHook(Hook):
         Raises:
             ConfigError: fewer than half of the file's weights fit.
         """
-        state = checkpoint.get('state_dict', checkpoint)
-        theirs = {name.removeprefix('module.'): value for name, value in state.items()}
+        theirs = weights_of(checkpoint)
         model = unwrap(runner.model)
         own = model.state_dict()
         fitting = [n for n in theirs if n in own and theirs[n].shape == own[n].shape]

@@ -69,9 +69,9 @@ def follow_length(cfg: Config, given: Mapping[str, Any]) -> str | None:
         cfg[name] = loop[key]
         return None
     if not schedulers:  # nothing has to follow, and nothing tells which number is the new one
-        if cfg[name] != loop[key] and name in given:
+        if name in given:
             loop[key] = cfg[name]
-        elif cfg[name] != loop[key] and f'train_cfg.{key}' in given:
+        elif f'train_cfg.{key}' in given:
             cfg[name] = loop[key]
         elif cfg[name] != loop[key]:
             raise ConfigError(

@@ -9,7 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 
-from s3pt_mm.common.models import differences, shortened, unwrap
+from s3pt_mm.common.models import differences, shortened, unwrap, weights_of
 
 
 @HOOKS.register_module()
@@ -32,8 +32,7 @@ class ClassCheckHook(Hook):
         """
         path = getattr(runner, '_load_from', None)
         model = unwrap(runner.model)
-        state = checkpoint.get('state_dict', checkpoint)
-        theirs = {name.removeprefix('module.'): value for name, value in state.items()}
+        theirs = weights_of(checkpoint)
         if found := differences(model.state_dict(), theirs):
             classes = (checkpoint.get('meta') or {}).get('dataset_meta') or {}
             raise ValueError(

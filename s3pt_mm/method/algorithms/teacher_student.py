@@ -110,10 +110,8 @@ class TeacherStudent(BaseSelfSupervisor):
         self.compile_mode = compile
         self._tokens = self.compiled(_tokens)
         for module in encoder.modules():
-            if hasattr(module, 'drop_prob'):
-                module.drop_prob = float(
-                    module.drop_prob
-                )  # mmpretrain's NumPy number breaks graphs
+            if hasattr(module, 'drop_prob'):  # NumPy's number, of mmpretrain, breaks graphs
+                module.drop_prob = float(module.drop_prob)
         for layer in self.student['head'].prototype_layers():
             layer.log_normalizer = self.compiled(layer.log_normalizer)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)

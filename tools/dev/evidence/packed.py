@@ -17,11 +17,10 @@ from torch import Tensor
 from s3pt_mm.common.files import replacing
 from s3pt_mm.data.class_sets import IGNORE, ClassSet
 from s3pt_mm.data.labelled_images import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     DrawBox,
     LabelledImage,
     LabelledImages,
+    normalised,
 )
 from tools.dev.evidence.data import Source
 
@@ -84,10 +83,8 @@ class HeldImages(LabelledImages):
         image = Image.fromarray(pixels).resize(
             self.image_size[::-1], Image.Resampling.BILINEAR, box=(left, top, right, bottom)
         )
-        values = (np.asarray(image, np.float32) - IMAGENET_MEAN) / np.float32(IMAGENET_STD)
-        tensor = torch.from_numpy(values.astype(np.float32).transpose(2, 0, 1).copy())
         label_map = self.frames.labels[number][top:bottom, left:right]
-        return LabelledImage(tensor, label_map, self.pairs[index][0])
+        return LabelledImage(normalised(image), label_map, self.pairs[index][0])
 
 
 def resize_labels(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
