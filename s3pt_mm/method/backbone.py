@@ -10,6 +10,8 @@ from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from s3pt_mm.method import encoder_layers
+
 # The public code's choices, for ``fidelity='reference'``.
 REFERENCE = dict(type='S3PTVisionTransformer', init='reference', pos_embed_resize='scale_factor')
 
@@ -42,6 +44,10 @@ class PretrainVisionTransformer(VisionTransformer):
             )
         super().__init__(**kwargs)
         self.init, self.pos_embed_resize = init, pos_embed_resize
+        self.plain = all(encoder_layers.is_plain(layer) for layer in self.layers)
+        self.plain &= tuple(self.out_indices) == (len(self.layers) - 1,)
+        keep = encoder_layers.keep_chances(self.layers) if self.plain else None
+        self.register_buffer('keep', keep, persistent=False)
 
     def init_weights(self) -> None:
         """Start the weights, or load those of ``init_cfg``."""
@@ -77,6 +83,11 @@ class PretrainVisionTransformer(VisionTransformer):
                 place, self.patch_resolution, grid, self.num_extra_tokens, self.pos_embed_resize
             )
         tokens = self.pre_norm(self.drop_after_pos(tokens + place))
+        if self.plain and not encoder_layers.hooked(self.layers):
+            keep = self.keep if self.training and len(self.keep) else None
+            tokens = encoder_layers.run_layers(self.layers, tokens, keep)
+            tokens = self.ln1(tokens) if self.final_norm else tokens
+            return (self._format_output(tokens, grid),)
         outputs = []
         for index, layer in enumerate(self.layers):
             tokens = layer(tokens)
