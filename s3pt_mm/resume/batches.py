@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from mmengine.logging import print_log
@@ -86,6 +86,40 @@ def keyed_batches(
             continue
         yield index, batch
         index += 1
+
+
+def one_ahead(
+    batches: Generator[tuple[int, Any], None, None], send: Callable[[Any], Any]
+) -> Generator[tuple[int, Any], None, None]:
+    """Iterates as ``batches`` does; the next batch is read and sent before one is handed out.
+
+    What a batch does not depend on is when it was read: the position of a run is what the loop has
+    finished. An error comes in the place of its own batch, after those in front of it.
+
+    Args:
+        batches: :func:`keyed_batches`.
+        send: Starts a batch's way to the device and gives what stands for it there.
+    """
+    held: tuple[int, Any] | None = None
+    try:
+        while True:
+            coming, failure = None, None
+            try:
+                index, batch = next(batches)
+                coming = index, send(batch)
+            except StopIteration:
+                pass
+            except Exception as error:
+                failure = error
+            if held is not None:
+                yield held
+            if failure is not None:
+                raise failure
+            if coming is None:
+                return
+            held = coming
+    finally:
+        batches.close()
 
 
 def ignore_worker_signals() -> None:

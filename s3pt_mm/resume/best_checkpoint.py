@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,9 @@ class AtomicBestCheckpoint(CheckpointHook):
         """
         path, iteration = Path(self.out_dir) / name, runner.train_loop.iter
 
-        def write(content: Mapping[str, Any]) -> None:
+        def write(content: dict[str, Any]) -> None:
+            for companion in content.pop('write_beside', ()):  # before: whole, or not at all
+                companion()
             write_checkpoint(content, path, iteration=iteration, run=self._resumption.run)
             if pointer is not None:  # a checkpoint to resume from, not the best one
                 write_text(pointer, str(path))

@@ -16,7 +16,7 @@ from mmengine.runner.utils import calc_dynamic_intervals
 from torch import nn
 
 from s3pt_mm.common.errors import ConfigError
-from s3pt_mm.resume.batches import keyed_batches, keyed_sampler_of
+from s3pt_mm.resume.batches import keyed_sampler_of
 from s3pt_mm.resume.data_identity import require_same_data
 from s3pt_mm.resume.exact_resume import ExactResume
 
@@ -89,12 +89,7 @@ class ExactEpochTrainLoop(ExactResume, EpochBasedTrainLoop):
         self.dataloader.sampler.set_epoch(self._epoch)
         key = (self.dataloader.sampler.seed, get_rank(), self._epoch)
         last = len(self.dataloader)
-        for index, data_batch in keyed_batches(
-            self.dataloader,
-            start=self.batch,
-            key=key,
-            max_worker_restarts=self.max_worker_restarts,
-        ):
+        for index, data_batch in self.batches(key):
             self.run_iter(index, data_batch)
             self.batch = index + 1
             if self.batch < last:
@@ -175,12 +170,7 @@ class ExactIterTrainLoop(ExactResume, IterBasedTrainLoop):
         self._validate()
         if resumed:
             self._set_random(random_state)
-        batches = keyed_batches(
-            self.dataloader,
-            start=self.batch,
-            key=(self.dataloader.sampler.seed, get_rank()),
-            max_worker_restarts=self.max_worker_restarts,
-        )
+        batches = self.batches((self.dataloader.sampler.seed, get_rank()))
         while self._iter < self._max_iters and not self.stop_training:
             self.runner.model.train()
             index, data_batch = next(batches)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from mmengine.runner import BaseLoop
 
 from s3pt_mm.common.errors import ConfigError
 from s3pt_mm.common.models import unwrap
-from s3pt_mm.resume.batches import ignore_worker_signals
+from s3pt_mm.resume.batches import ignore_worker_signals, keyed_batches, one_ahead
 from s3pt_mm.resume.data_identity import fingerprint
 from s3pt_mm.resume.norm_buffers import norm_buffers, restore_norm_buffers
 from s3pt_mm.resume.random_state import get_random_state, seed_cpu_generators, set_random_state
@@ -34,6 +34,24 @@ class ExactResume(BaseLoop):
     _epoch: int
     _iter: int
     batch: int = 0  # batches of this epoch that are done (iteration-based: of the run)
+
+    def batches(self, key: tuple[int, ...]) -> Generator[tuple[int, Any], None, None]:
+        """``(index, batch)`` from batch ``self.batch`` on; with an accelerator one is under way.
+
+        Where the model's preprocessor can ``send_ahead``, a batch travels while the one in front
+        of it is computed.
+        """
+        found = keyed_batches(
+            self.dataloader,
+            start=self.batch,
+            key=key,
+            max_worker_restarts=self.max_worker_restarts,
+        )
+        preprocessor = getattr(unwrap(self.runner.model), 'data_preprocessor', None)
+        send = getattr(preprocessor, 'send_ahead', None)
+        if send is None or torch.device(preprocessor.device).type == 'cpu':
+            return found
+        return one_ahead(found, send)
 
     # ------------------------------------------------------------------ saving
     def position(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +76,10 @@ class BackboneFileHook(Hook):
         self._useless = False
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Take the teacher's backbone from the checkpoint that is about to be written.
+        """Hand the file to whoever writes the checkpoint, in the background too.
 
-        Raises:
-            OSError: disk full; ``SafeCheckpointHook`` explains it.
+        ``SafeCheckpointHook`` calls what it finds under ``write_beside``, from the copy that
+        training does not change, and explains what goes wrong.
         """
         if self._useless or 'exact_resume' not in checkpoint:  # a best checkpoint has other names
             return
@@ -96,4 +97,8 @@ class BackboneFileHook(Hook):
             print_log(text, logger='current', level=logging.WARNING)
             return
         path = Path(runner.message_hub.get_info('last_ckpt')).with_suffix(SUFFIX)
-        write_weights(from_backbone(state, 'timm'), path, texts)
+        checkpoint.setdefault('write_beside', []).append(partial(_write, state, path, texts))
+
+
+def _write(state: Mapping[str, Tensor], path: Path, texts: Mapping[str, str]) -> None:
+    write_weights(from_backbone(state, 'timm'), path, texts)

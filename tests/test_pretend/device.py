@@ -25,6 +25,8 @@ from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_a
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
+from tests.test_pretend import streams
+
 NAME = 'npu'
 POISON = 7
 # Operations that only describe memory that is there, or take memory without filling it.
@@ -204,6 +206,7 @@ def _converted(func, source, options, target, to_device, kwargs) -> Tensor:  # n
     else:
         result = result.clone() if result.data_ptr() == source.data_ptr() else result
         _note_arrival(result, bool(kwargs.get('non_blocking')))
+        result = streams.under_way(result, POISON)
     return DeviceTensor(result)
 
 
@@ -264,7 +267,8 @@ class _Backend:
                 torch.float16, torch.bfloat16
             ],
         )  # fmt: skip
-        nothing = ('set_device', 'manual_seed', 'manual_seed_all', 'set_rng_state', 'empty_cache')
+        nothing = ('set_device', 'manual_seed', 'manual_seed_all', 'set_rng_state', 'empty_cache',
+                   'reset_peak_memory_stats')  # fmt: skip
         if name in answers:
             return lambda *_: answers[name]
         if name in nothing:
@@ -283,14 +287,12 @@ class _Backend:
     def max_memory_allocated(self, device: object = None) -> int:
         return 0
 
-    def reset_peak_memory_stats(self, device: object = None) -> None:
-        pass
-
 
 def install() -> None:
     """Register the device in this process; call it before mmpretrain is imported."""
     from tests.test_pretend import mixed_precision
 
+    streams.install(_Backend, DeviceTensor)
     _setup_privateuseone_for_python_backend(NAME, backend_module=_Backend())
     torch._C._set_only_lift_cpu_tensors(True)
     torch.__future__.set_overwrite_module_params_on_conversion(True)

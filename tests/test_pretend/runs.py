@@ -16,7 +16,7 @@ from mmengine.registry import DATASETS, HOOKS, DefaultScope
 from torch import nn
 from torch.utils.data import Dataset
 
-from tests.test_pretend import device
+from tests.test_pretend import device, streams
 from tests.test_pretend.steps import ROOT, batch, settle, shrink
 
 VIT = dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32)
@@ -110,6 +110,7 @@ def launched() -> dict:
 
         def before_train_iter(self, runner, *args, **kwargs) -> None:  # noqa: ANN001
             device.LOG.clear()
+            streams.STORY.append('step')
 
         def after_train_iter(self, runner, *args, **kwargs) -> None:  # noqa: ANN001
             logs.append(device.LOG.report())
@@ -127,15 +128,39 @@ def launched() -> dict:
         cfg.work_dir = folder
         runner = Runner.from_cfg(cfg)
         before = runner.model.teacher['backbone'].cls_token.held.clone()
+        streams.STORY.clear()
         runner.train()
         files = sorted(path.name for path in Path(folder).glob('*.pth'))
         moved = not torch.equal(before, runner.model.teacher['backbone'].cls_token.held)
-    return dict(iterations=logs, files=files, teacher_moved=moved, held=len(runner.model.queue))
+        held = len(runner.model.queue)
+    report = dict(iterations=logs, files=files, story=streams.STORY)
+    return dict(report, teacher_moved=moved, held=held)
+
+
+def ahead() -> dict:
+    """A batch sent ahead: poison until the preprocessor waits for it, then what it always gives."""
+    from s3pt_mm.method.algorithms.token_fields import ViewsPreprocessor
+
+    cfg = Config.fromfile(ROOT / 'configs/s3pt/vits16_nuscenes.py').data_preprocessor
+    there = ViewsPreprocessor(**{k: v for k, v in cfg.items() if k != 'type'})
+    given, found = batch(2, 2, 5), []
+    here = there.forward(given, True)
+    with device.Everywhere():
+        device.move(there)
+        sent = there.send_ahead(given)
+        poison = all(bool((view.held == device.POISON).all()) for view in sent.views)
+        poison &= bool((sent.fields.depth.held == device.POISON).all())
+        found = there.forward(sent, True)
+    same = all(map(torch.equal, [v.held for v in found['inputs']], here['inputs']))
+    fields = [found['data_samples'], here['data_samples']]
+    same &= torch.equal(fields[0].xy.held, fields[1].xy)
+    same &= torch.equal(fields[0].depth.held, fields[1].depth)
+    return dict(poison=poison, same=same, unsent=type(given).__name__)
 
 
 if __name__ == '__main__':
     settle()
     torch.manual_seed(0)
-    reports = dict(launched=launched())
+    reports = dict(launched=launched(), ahead=ahead())
     reports.update(linear=segmenter('linear'), mask=segmenter('mask'), petr=petr())
     Path(sys.argv[1]).write_text(json.dumps(reports, indent=1))

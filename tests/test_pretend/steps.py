@@ -106,7 +106,7 @@ def run(config: str, recipe: bool = False) -> dict:
     images = 32 if recipe else 2
     if recipe and not dino:
         rows = torch.randn(2, 60 * 2500, 16)
-        model.queue.push(*(device.DeviceTensor(view) for view in rows), torch.full((2500,), 60))
+        model.queue.push(device.DeviceTensor(rows), torch.full((2500,), 60))
     with device.Everywhere():
         wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
         hub = SimpleNamespace(update_scalar=lambda *_: None)

@@ -28,6 +28,17 @@ def test_two_epochs_with_all_hooks(reports: dict) -> None:
         assert iteration['kernels'] <= KERNELS['s3pt'], iteration['kernels_by_place'][:8]
 
 
+def test_the_next_batch_travels_while_a_step_computes(reports: dict) -> None:
+    """Of an epoch's four batches each is sent before the step in front of it begins."""
+    epoch = ['sent', 'sent', 'step', 'awaited', 'sent', 'step', 'awaited', 'sent', 'step']
+    epoch += ['awaited', 'step', 'awaited']
+    run = reports['launched']
+    assert run['story'] == 2 * epoch
+    for iteration in run['iterations']:  # a step's own copies: indices that the host works out
+        assert not any('token_fields' in place for place in iteration['copies_by_place'])
+    assert reports['ahead'] == dict(poison=True, same=True, unsent='dict')
+
+
 @pytest.mark.parametrize('name', BUDGETS)
 def test_one_step_of_a_probe(reports: dict, name: str) -> None:
     report, (kernels, waits) = reports[name], BUDGETS[name]

@@ -1,10 +1,15 @@
 """Checkpoints written in a thread are those that would have been written at once."""
 
 import errno
+import functools
 import os
 import threading
+from pathlib import Path
 
 import pytest
+import torch
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
 
 from s3pt_mm.resume import best_checkpoint
 from s3pt_mm.resume.checkpoint_files import CheckpointError, fault
@@ -73,3 +78,46 @@ def test_pruning_and_the_best_go_along(tmp_path):
     assert train(tiny_config(tmp_path, **VALIDATE, **{'default_hooks.checkpoint': keep}))
     found = sorted(path.name for path in tmp_path.glob('*.pth'))
     assert found[1:] == ['epoch_3.pth'] and found[0].startswith('best_acc_')
+
+
+@HOOKS.register_module()
+class CompanionHook(Hook):
+    """A file of the weights beside each checkpoint, as ``BackboneFileHook`` leaves one."""
+
+    priority = 'LOWEST'
+    threads: list = []  # noqa: RUF012
+
+    def before_save_checkpoint(self, runner, checkpoint):
+        path = Path(runner.message_hub.get_info('last_ckpt')).with_suffix('.beside')
+        weight = checkpoint['state_dict']['teacher.weight']
+        checkpoint['write_beside'] = [functools.partial(self.write, weight, path)]
+
+    @classmethod
+    def write(cls, weight, path):
+        cls.threads.append(threading.current_thread())
+        if path.with_name('full').exists() and path.name.startswith('epoch_2'):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        assert not path.with_name(path.name.replace('.beside', '.pth')).exists()
+        torch.save(weight, path)
+
+
+@pytest.mark.parametrize('background', [True, False])
+def test_what_lies_beside_is_written_first_and_in_the_same_thread(tmp_path, background):
+    hooks = {
+        'default_hooks.checkpoint.background': background,
+        'custom_hooks': [dict(type='CompanionHook')],
+    }
+    CompanionHook.threads.clear()
+    assert train(tiny_config(tmp_path / 'run', **hooks))
+    assert len(CompanionHook.threads) == 3
+    assert (threading.main_thread() in CompanionHook.threads) != background
+    for file in sorted((tmp_path / 'run').glob('epoch_?.pth')):
+        content = torch.load(file, weights_only=True)
+        assert 'write_beside' not in content
+        beside = torch.load(file.with_suffix('.beside'))
+        assert torch.equal(beside, content['state_dict']['teacher.weight'])
+    (tmp_path / 'bad').mkdir()
+    (tmp_path / 'bad' / 'full').touch()
+    with pytest.raises(CheckpointError, match='No space left.*good checkpoint is .*epoch_1.pth'):
+        train(tiny_config(tmp_path / 'bad', **hooks))
+    assert [path.name for path in (tmp_path / 'bad').glob('*.pth')] == ['epoch_1.pth']

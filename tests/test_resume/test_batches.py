@@ -11,7 +11,8 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from s3pt_mm.resume import batches as batches_module
-from s3pt_mm.resume.batches import keyed_batches
+from s3pt_mm.resume import exact_resume
+from s3pt_mm.resume.batches import keyed_batches, one_ahead
 from s3pt_mm.resume.keyed_sampler import KeyedSampler
 from s3pt_mm.resume.random_state import (
     fenced_randomness,
@@ -19,6 +20,8 @@ from s3pt_mm.resume.random_state import (
     seed_cpu_generators,
     set_random_state,
 )
+from tests.test_reliability.tiny_run import tiny_config, train
+from tools.dev.compare_checkpoints import compare_checkpoints
 
 
 def draw():
@@ -140,3 +143,42 @@ def test_a_dying_worker_does_not_interrupt_the_step():
     next(batches)
     assert signal.getsignal(signal.SIGCHLD) is signal.SIG_DFL
     batches.close()
+
+
+def test_one_ahead_sends_each_batch_before_the_one_in_front_is_done():
+    story = []
+
+    def batches():
+        for index in range(3):
+            story.append(f'read {index}')
+            yield index, index
+        raise ValueError('a torn file')
+
+    with pytest.raises(ValueError, match='torn'):
+        for index, batch in one_ahead(batches(), lambda batch: story.append(f'send {batch}')):
+            assert batch is None  # what send gives
+            story.append(f'step {index}')
+    # The error of the fourth batch does not cost the third its step.
+    assert story == [
+        *('read 0', 'send 0', 'read 1', 'send 1', 'step 0', 'read 2', 'send 2'),
+        *('step 1', 'step 2'),
+    ]
+
+
+@pytest.mark.parametrize('kind', ['epochs', 'iterations'])
+def test_reading_ahead_leaves_a_run_and_its_resumption_exact(tmp_path, monkeypatch, kind):
+    changes = {}
+    if kind == 'iterations':
+        changes['train_cfg'] = {'type': 'ExactIterTrainLoop', 'max_iters': 14}
+        changes['default_hooks.checkpoint.by_epoch'] = False
+        changes['default_hooks.checkpoint.interval'] = 7
+    last = 'epoch_3.pth' if kind == 'epochs' else 'iter_14.pth'
+    assert train(tiny_config(tmp_path / 'plain', **dict(changes)))
+    monkeypatch.setattr(
+        exact_resume,
+        'keyed_batches',
+        lambda *args, **options: one_ahead(keyed_batches(*args, **options), lambda batch: batch),
+    )
+    assert not train(tiny_config(tmp_path / 'ahead', **dict(changes)), stop_at=8)
+    assert train(tiny_config(tmp_path / 'ahead', resume=True, **dict(changes)))
+    assert compare_checkpoints(tmp_path / 'plain' / last, tmp_path / 'ahead' / last) == []

@@ -14,6 +14,7 @@ from mmpretrain.models import VisionTransformer
 from safetensors import safe_open
 from torch import nn
 
+from s3pt_mm.resume.background import host_copy
 from s3pt_mm.resume.checkpoint_files import remove
 from s3pt_mm.weights.backbone_file import BackboneFileHook
 
@@ -43,6 +44,13 @@ def save(model: nn.Module, folder: Path, hook: BackboneFileHook, **entries: obje
     hub.update_info('last_ckpt', str(folder / 'epoch_3.pth'))
     content = {'state_dict': model.state_dict(), **entries}
     hook.before_save_checkpoint(SimpleNamespace(model=model, message_hub=hub), content)
+    copied = host_copy(content)
+    for parameter in model.parameters():
+        parameter.data += 1  # training goes on while it is written
+    for write in copied.pop('write_beside', ()):
+        write()
+    for parameter in model.parameters():
+        parameter.data -= 1
     return folder / 'epoch_3.backbone.safetensors'
 
 

@@ -44,7 +44,7 @@ def fill_queue(model: nn.Module, per_image: int) -> None:
     for begin in range(0, queue.num_images, 256):
         images = min(256, queue.num_images - begin)
         rows = torch.randn(2, images * per_image, channels, device=queue.objects.device)
-        queue.push(*rows, torch.full((images,), per_image))
+        queue.push(rows, torch.full((images,), per_image))
 
 
 class TrainingStep:

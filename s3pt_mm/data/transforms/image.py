@@ -81,6 +81,11 @@ class EncodedImage:
         if 5 <= self._turn <= 8:
             self.size = self.size[::-1]
 
+    @property
+    def turned(self) -> bool:
+        """Whether EXIF turns or mirrors the stored pixels."""
+        return 2 <= self._turn <= 8
+
     def decode(self, reduction: int = 1) -> np.ndarray:
         """Pixels, RGB uint8 (ceil(height / reduction), ceil(width / reduction), 3).
 
@@ -198,6 +203,21 @@ def image_of(results: dict[str, Any]) -> EncodedImage | LoadedImage:
             'The calibration would not fit: use the original image, or correct the info file',
         )
     return image
+
+
+def jpeg_of(image: EncodedImage | LoadedImage) -> np.ndarray:
+    """(bytes,) uint8 of a JPEG whose pixels lie as they are seen.
+
+    Raises:
+        DataError: It is another format, decoded already, or EXIF turns it.
+    """
+    if not isinstance(image, EncodedImage) or not image.is_jpeg or image.turned:
+        raise DataError(
+            image.path,
+            "decode_on='device' takes JPEG files that are stored upright, loaded by LoadImage",
+            "Use decode_on='worker', or store the images with s3pt-prepare",
+        )
+    return np.frombuffer(image.data, np.uint8).copy()
 
 
 def _turned(image: np.ndarray, orientation: int) -> np.ndarray:

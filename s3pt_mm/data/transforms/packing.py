@@ -10,7 +10,10 @@ import torch
 from mmpretrain.datasets.transforms import PackInputs
 from mmpretrain.registry import TRANSFORMS
 
-FIELDS = ('token_xy', 'token_depth', 'token_has_depth', 'sample_seed', 'view_colours')
+FIELDS = (
+    *('token_xy', 'token_depth', 'token_has_depth', 'sample_seed'),
+    *('view_colours', 'view_jpeg', 'view_cuts'),
+)
 
 
 @TRANSFORMS.register_module()
@@ -20,8 +23,9 @@ class PackViews(PackInputs):
     Gives ``dict(inputs=[(3, h, w) uint8, ...], data_samples=DataSample)``.
 
     The DataSample has the tensors ``token_xy`` (2, N, 2) float32, ``token_depth`` (2, N) float32,
-    ``token_has_depth`` (2, N) bool, ``sample_seed`` () int64 and ``view_colours`` (V, 11) float32,
-    those that earlier transforms made, and the metainfo ``img_path`` and ``sample_idx`` (with the
+    ``token_has_depth`` (2, N) bool, ``sample_seed`` () int64, ``view_colours`` (V, 11) float32,
+    ``view_jpeg`` (bytes,) uint8 and ``view_cuts`` (V, 6) float32, those that earlier transforms
+    made (with ``view_jpeg`` there are no inputs yet), and the metainfo ``img_path`` and ``sample_idx`` (with the
     sampler's key, if it has one: ``DivergenceHook`` writes it down).
     """
 
@@ -36,5 +40,6 @@ class PackViews(PackInputs):
             if key in results:
                 results[key] = torch.from_numpy(np.asarray(results[key]))
         # Far faster than PackInputs' own transpose; it passes tensors through.
-        results['img'] = [torch.from_numpy(np.stack(cv2.split(view))) for view in results['img']]
+        views = [] if 'view_jpeg' in results else results['img']
+        results['img'] = [torch.from_numpy(np.stack(cv2.split(view))) for view in views]
         return super().transform(results)

@@ -14,7 +14,7 @@ from mmcv.transforms import BaseTransform
 from mmpretrain.registry import TRANSFORMS
 
 from s3pt_mm.common.errors import DataError
-from s3pt_mm.data.transforms.image import EncodedImage, LoadedImage, image_of
+from s3pt_mm.data.transforms.image import EncodedImage, LoadedImage, image_of, jpeg_of
 from s3pt_mm.data.transforms.photometric import Photometric
 
 _ATTEMPTS = 10  # torchvision's RandomResizedCrop
@@ -90,6 +90,10 @@ class MultiCropViews(BaseTransform):
         colours_on: 'worker' colours each view here; 'device' leaves that to ``ViewsPreprocessor``
             on the accelerator and adds ``view_colours`` (V, 11), the same draws. Choice of this
             package.
+        decode_on: 'worker' decodes and cuts here; 'device' leaves that, and the colours, to
+            ``ViewsPreprocessor`` (nvJPEG on NVIDIA GPUs) and adds ``view_jpeg``, the file's bytes,
+            and ``view_cuts`` (V, 6), boxes, flips and sizes, the same draws. JPEGs stored upright
+            only. Choice of this package.
     """
 
     def __init__(
@@ -116,10 +120,13 @@ class MultiCropViews(BaseTransform):
         max_reduction: int = 2,
         allow_enlarging: bool = False,
         colours_on: str = 'worker',
+        decode_on: str = 'worker',
     ) -> None:
-        if colours_on not in ('worker', 'device'):
-            raise ValueError(f"colours_on must be 'worker' or 'device', got {colours_on!r}")
-        self.colours_on = colours_on
+        for name, value in (('colours_on', colours_on), ('decode_on', decode_on)):
+            if value not in ('worker', 'device'):
+                raise ValueError(f"{name} must be 'worker' or 'device', got {value!r}")
+        self.decode_on = decode_on
+        self.colours_on = 'device' if decode_on == 'device' else colours_on
         for name, value in (('scale', scale), ('local_scale', local_scale)):
             if not 0.0 < value[0] <= value[1] <= 1.0:
                 raise ValueError(
@@ -183,11 +190,14 @@ class MultiCropViews(BaseTransform):
             [draw_box(image.size, scale, self.ratio, self.max_reduction) for scale in self.scales]
         )
         reduction = self.choose_reduction(image, boxes)
-        pixels = image.decode(reduction)
+        pixels = image.decode(reduction) if self.decode_on == 'worker' else None
         views, flips, rows = [], [], []
         for box, size, photometric in zip(boxes, self.sizes, self.photometric, strict=False):
-            x0, y0, x1, y1 = box // reduction
-            view = resize(pixels[y0:y1, x0:x1], size)
+            if pixels is None:
+                view = np.empty((size, 0, 3), np.uint8)  # only its size is asked for
+            else:
+                x0, y0, x1, y1 = box // reduction
+                view = resize(pixels[y0:y1, x0:x1], size)
             flips.append(np.random.rand() < self.flip_prob)
             if flips[-1]:
                 view = np.ascontiguousarray(view[:, ::-1])
@@ -199,6 +209,9 @@ class MultiCropViews(BaseTransform):
             views.append(view)
         if rows:
             results['view_colours'] = np.stack(rows)
+        if pixels is None:
+            results['view_jpeg'] = jpeg_of(image)
+            results['view_cuts'] = np.column_stack([boxes, flips, self.sizes]).astype(np.float32)
         results.update(img=views, view_boxes=boxes, view_flips=np.array(flips, dtype=bool))
         return results
 

@@ -28,7 +28,7 @@ from s3pt_mm.method.losses import (
     cross_view_target,
     sliced_cross_entropy,
 )
-from s3pt_mm.method.losses.prototype_logits import accumulation_dtype
+from s3pt_mm.method.losses.prototype_logits import PrototypeLogits, accumulation_dtype
 from s3pt_mm.method.memory import Neighbours, ObjectQueue, cycle_consistent_neighbours
 
 # The public code's choices, for ``fidelity='reference'``.
@@ -112,12 +112,13 @@ class CrIBo(TeacherStudent):
             teacher_tokens = teacher_tokens.unflatten(0, (2, -1))
             assignment = self.cluster(teacher_tokens, fields)
         student_classes, student_tokens = self.encode(self.student, images)
-        losses = self.image_loss(student_classes, teacher_classes, num_crops=2)
+        biases = self.biases()
+        losses = self.image_loss(student_classes, teacher_classes, num_crops=2, biases=biases)
         # Here the host waits for the clusters, once; the networks' work is queued by now.
         pool = ObjectPooling.from_assignment(assignment, accumulation_dtype(teacher_tokens))
         student_objects = pool(student_tokens.unflatten(0, (2, -1)))
         teacher_objects = pool(teacher_tokens)
-        losses.update(self.object_loss(student_objects, teacher_objects, pool.per_image))
+        losses.update(self.object_loss(student_objects, teacher_objects, pool.per_image, biases))
         losses.update(cluster_health(assignment))
         return losses
 
@@ -162,7 +163,11 @@ class CrIBo(TeacherStudent):
         self._depth_checked = True
 
     def object_loss(
-        self, student_objects: Tensor, teacher_objects: Tensor, per_image: Tensor
+        self,
+        student_objects: Tensor,
+        teacher_objects: Tensor,
+        per_image: Tensor,
+        biases: tuple[list[Tensor | None], list[Tensor | None]] | None = None,
     ) -> dict[str, Tensor]:
         """Cross-view and cross-image terms; this step's objects are staged for the memory.
 
@@ -170,17 +175,18 @@ class CrIBo(TeacherStudent):
             student_objects: (2, n, d), gradient wanted.
             teacher_objects: (2, n, d).
             per_image: (B,) objects of each image, of sum n, on the host.
+            biases: :meth:`biases` where somebody has them.
         """
+        own, teachers = biases or self.biases()
         device = teacher_objects.device
         student_head, teacher_head = self.student['head'], self.teacher['head']
         student = student_head.object_prototypes.logits(
-            student_head(student_objects.flatten(0, 1)), self.student_temperature
+            student_head(student_objects.flatten(0, 1)), self.student_temperature, own[1]
         )
         with torch.no_grad():
             everybody, sizes, images = self._of_all_ranks(teacher_objects, per_image)
-            norm = teacher_head.object_prototypes.row_norms()
             teacher = teacher_head.object_prototypes.logits(
-                teacher_head(teacher_objects.flatten(0, 1)), self.teacher_temperature, norm
+                teacher_head(teacher_objects.flatten(0, 1)), self.teacher_temperature, teachers[1]
             )
             shift = self.object_center.shift(self.teacher_temperature)
             log_sum = self.object_center.new_log_sum()
@@ -198,7 +204,7 @@ class CrIBo(TeacherStudent):
                 offset = sum(sizes[: distributed.rank()])
                 neighbours = self.find_neighbours(teacher_objects, everybody, offset)
                 consistent = distributed.sum_over_ranks(neighbours.consistent.sum(1))
-                targets.append(self._cross_image_target(neighbours, norm, shift, consistent))
+                targets.append(self._cross_image_target(neighbours, teacher, shift, consistent))
         slice_rows = self.rows_at_a_time(teacher_objects)
         loss, terms = sliced_cross_entropy(
             student, targets, slice_rows=slice_rows, implementation=self.cross_entropy
@@ -247,7 +253,7 @@ class CrIBo(TeacherStudent):
         return Neighbours(*(torch.stack(both) for both in zip(*found, strict=True)))
 
     def _cross_image_target(
-        self, neighbours: Neighbours, norm: Tensor, shift: Tensor, global_counts: Tensor
+        self, neighbours: Neighbours, own: PrototypeLogits, shift: Tensor, global_counts: Tensor
     ) -> Target:
         """Only the neighbours that teach are read and projected, by today's teacher head."""
         consistent = neighbours.consistent.cpu()  # the step's second wait
@@ -258,12 +264,9 @@ class CrIBo(TeacherStudent):
         found = torch.cat([self.queue.take(0, taken[:first]), self.queue.take(1, taken[first:])])
         if self.cross_image_divisor == 'first_view':
             global_counts = global_counts[:1].expand(2)
-        head = self.teacher['head']
-        teacher = head.object_prototypes.logits(
-            head(found.to(norm.dtype)), self.teacher_temperature, norm
-        )
+        features = self.teacher['head'](found.to(own.features.dtype))
         return cross_image_target(
-            teacher,
+            replace(own, features=features),
             shift,
             consistent_view1=consistent[0],
             consistent_view2=consistent[1],

@@ -218,8 +218,18 @@ class TeacherStudent(BaseSelfSupervisor):
         images = torch.cat(inputs) if isinstance(inputs, (list, tuple)) else inputs
         return self.teacher['backbone'](images)
 
+    def biases(self) -> tuple[list[Tensor | None], list[Tensor | None]]:
+        """The student's and the teacher's :meth:`ProjectionHead.biases`."""
+        with torch.no_grad():
+            teacher = self.teacher['head'].biases(self.teacher_temperature)
+        return self.student['head'].biases(self.student_temperature), teacher
+
     def image_loss(
-        self, student_classes: Tensor, teacher_classes: Tensor, num_crops: int
+        self,
+        student_classes: Tensor,
+        teacher_classes: Tensor,
+        num_crops: int,
+        biases: tuple[list[Tensor | None], list[Tensor | None]] | None = None,
     ) -> dict[str, Tensor]:
         """Image-level term, what moves its centre, and what the teacher's outputs look like.
 
@@ -227,14 +237,16 @@ class TeacherStudent(BaseSelfSupervisor):
             student_classes: (num_crops * B, d) class tokens, crop-major, gradient wanted.
             teacher_classes: (2 B, d) class tokens of the global views, view-major.
             num_crops: Crops that the student saw.
+            biases: :meth:`biases` where somebody has them.
         """
+        own, teachers = biases or self.biases()
         student = self.student['head'].image_prototypes.logits(
-            self.student['head'](student_classes), self.student_temperature
+            self.student['head'](student_classes), self.student_temperature, own[0]
         )
         with torch.no_grad():
             teacher_head = self.teacher['head']
             teacher = teacher_head.image_prototypes.logits(
-                teacher_head(teacher_classes), self.teacher_temperature
+                teacher_head(teacher_classes), self.teacher_temperature, teachers[0]
             )
             # Two rows an image: these logits may exist as a whole, and everything reads them once.
             logits = teacher.dense()

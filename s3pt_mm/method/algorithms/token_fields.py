@@ -10,6 +10,7 @@ from mmpretrain.models.utils import SelfSupDataPreprocessor
 from mmpretrain.registry import MODELS
 from torch import Tensor
 
+from s3pt_mm.kernels.device_views import cut_views, decoded
 from s3pt_mm.kernels.photometric import colour_views
 from s3pt_mm.method.host import send
 
@@ -64,18 +65,48 @@ class TokenFields:
         return TokenFields(send(self.xy, device), self.seeds, depth, has_depth)
 
 
+class BatchUnderWay(dict):
+    """A batch of the data loader of which views and fields are on their way to the device.
+
+    Attributes:
+        views: On the device, as the loader gave them.
+        fields: On the device, where the pipeline gives token positions.
+        arrived: Event of the stream that carries them.
+    """
+
+    views: list[Tensor]
+    fields: TokenFields | None
+    arrived: Any
+
+
 @MODELS.register_module()
 class ViewsPreprocessor(SelfSupDataPreprocessor):
     """Normalises views; token fields are stacked, so that a step copies six tensors, not 130.
 
     No copy is waited for: ``pin_memory=True`` in the data loader lets the views travel while the
-    host goes on. Views whose pipeline says ``colours_on='device'`` are coloured first. Options are
-    those of ``SelfSupDataPreprocessor``.
+    host goes on. Views whose pipeline says ``decode_on='device'`` are decoded and cut first, those
+    with ``colours_on='device'`` coloured. Options are those of ``SelfSupDataPreprocessor``.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault('non_blocking', True)
         super().__init__(*args, **kwargs)
+        self._stream: Any = None
+
+    def send_ahead(self, data: dict) -> BatchUnderWay:
+        """Start a batch's copies on a stream of their own; :meth:`forward` waits for them there.
+
+        The loop calls it for the next batch before it runs the current one.
+        """
+        module = torch.get_device_module(self.device)
+        if self._stream is None:
+            self._stream = module.Stream(device=self.device)
+        there = BatchUnderWay(data)
+        with module.stream(self._stream):
+            there.views = [send(view, self.device) for view in data['inputs']]
+            there.fields = self._fields(data.get('data_samples'))
+            there.arrived = self._stream.record_event()
+        return there
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """``dict(inputs=views, data_samples=samples)`` -> the same on the device.
@@ -83,17 +114,40 @@ class ViewsPreprocessor(SelfSupDataPreprocessor):
         The samples of a pipeline with token positions become one :class:`TokenFields`.
         """
         samples = data.get('data_samples')
-        views = data['inputs']
         colours = _stack(samples, 'view_colours') if samples else None
+        if isinstance(data, BatchUnderWay):
+            views, fields = data.views, data.fields
+            self._receive(data)
+        else:
+            views, fields = data['inputs'], self._fields(samples)
+        cuts = _stack(samples, 'view_cuts') if samples else None
+        if cuts is not None:
+            jpegs, paths = zip(
+                *((s.view_jpeg, s.get('img_path', '')) for s in samples), strict=True
+            )
+            views = cut_views(decoded(jpegs, self.device, paths), cuts)
         if colours is not None:
             views = [
                 colour_views(send(view, self.device), draws)
                 for view, draws in zip(views, colours.cpu().unbind(1), strict=True)
             ]
         views = super().forward(dict(inputs=views, data_samples=None), training)['inputs']
+        return dict(inputs=views, data_samples=samples if fields is None else fields)
+
+    def _fields(self, samples: list | None) -> TokenFields | None:
         if samples and 'token_xy' in samples[0]:
-            samples = TokenFields.of(samples).to(self.device)
-        return dict(inputs=views, data_samples=samples)
+            return TokenFields.of(samples).to(self.device)
+        return None
+
+    def _receive(self, data: BatchUnderWay) -> None:
+        """From here on the step's stream may read the batch, and its memory outlives the step."""
+        here = torch.get_device_module(self.device).current_stream(self.device)
+        here.wait_event(data.arrived)
+        fields = data.fields
+        parts = [] if fields is None else [fields.xy, fields.depth, fields.has_depth]
+        for tensor in [*data.views, *parts]:
+            if tensor is not None:
+                tensor.record_stream(here)
 
 
 def _stack(samples: list, field: str) -> Tensor | None:

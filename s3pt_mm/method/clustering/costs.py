@@ -67,9 +67,17 @@ def position_cost(nearest: Tensor) -> Tensor:
     return _divide_by_maximum(cost)
 
 
-def squared_depth_to_centroids(
-    depths: Tensor, has_depth: Tensor, labels: Tensor, num_clusters: int
-) -> Tensor:
+def measured_depths(depths: Tensor, has_depth: Tensor) -> tuple[Tensor, Tensor]:
+    """What :func:`squared_depth_to_centroids` asks of depths (B, T), anything where there is none.
+
+    Returns:
+        (B, T) depths, inf where there is none; (B, T, 2) depth and 1, or 0 and 0 there.
+    """
+    there = depths.masked_fill(~has_depth, torch.inf)
+    return there, torch.stack([depths.masked_fill(~has_depth, 0.0), has_depth.to(depths)], dim=2)
+
+
+def squared_depth_to_centroids(there: Tensor, counted: Tensor, members: Tensor) -> Tensor:
     """S3PT's depth term, ``|d_i - d_j|^2`` of token i and the centroid of cluster j.
 
     The formula is known at second hand, from a page that restates the paper's method section. What
@@ -77,22 +85,18 @@ def squared_depth_to_centroids(
     a depth (choice of this package).
 
     Args:
-        depths: (B, T), metres (or log metres); anything where ``has_depth`` is False.
-        has_depth: (B, T) bool.
-        labels: (B, T) int64 cluster of each token; a label of ``num_clusters`` is no cluster.
-        num_clusters: K.
+        there: (B, T) of :func:`measured_depths`, metres (or log metres).
+        counted: (B, T, 2) of it.
+        members: (B, T, K) 1 where a token is in a cluster, else 0.
 
     Returns:
         (B, T, K) square metres; inf where the token or every member lacks a depth.
     """
-    clusters = torch.arange(num_clusters, device=labels.device)
-    counted = (labels[:, :, None] == clusters) & has_depth[:, :, None]
     # Sums, not a product of matrices: TF32 would round metres to three digits.
-    sums = torch.where(counted, depths[:, :, None], 0.0).sum(1)
-    counts = counted.sum(1)
-    squared = (depths[:, :, None] - (sums / counts.clamp_min(1))[:, None, :]).square_()
-    known = has_depth[:, :, None] & (counts > 0)[:, None, :]
-    return squared.masked_fill_(~known, torch.inf)
+    sums, counts = (members[:, :, None, :] * counted[..., None]).sum(1).unbind(1)
+    # A cluster without depth lies at -inf: infinitely far from all, from the unmeasured at inf too.
+    means = (sums / counts).nan_to_num_(nan=-torch.inf)
+    return (there[:, :, None] - means[:, None, :]).square_()
 
 
 def depth_cost(distances: Tensor, scale: str = 'image') -> Tensor:
@@ -106,21 +110,26 @@ def depth_cost(distances: Tensor, scale: str = 'image') -> Tensor:
         (B, T, K): an unknown entry is the mean of the image's known ones, so that it favours no
         cluster; an image without any return costs 0 everywhere, which is CrIBo.
     """
-    unknown = torch.isinf(distances)
-    cost = distances.masked_fill(unknown, 0.0)
-    count = (~unknown).sum(dim=(1, 2), keepdim=True).clamp_min(1)
-    cost = torch.where(unknown, cost.sum(dim=(1, 2), keepdim=True) / count, cost)
+    known = distances < torch.inf
+    cost = distances.masked_fill(~known, 0.0)
+    count = known.sum(dim=(1, 2), keepdim=True).clamp_min(1)
+    cost = torch.where(known, cost, cost.sum(dim=(1, 2), keepdim=True) / count)
     return _divide_by_maximum(cost) if scale == 'image' else cost
 
 
 def _divide_by_maximum(cost: Tensor) -> Tensor:
-    maximum = cost.amax(dim=(1, 2), keepdim=True)
-    return cost / torch.where(maximum > 0, maximum, torch.ones_like(maximum))
+    return cost.div_(_over_zero(cost.amax(dim=(1, 2), keepdim=True)))
+
+
+def _over_zero(span: Tensor) -> Tensor:
+    """What divides numbers that are all 0 where ``span`` is: in one kernel."""
+    return span.clamp_min_(torch.finfo(span.dtype).tiny)
 
 
 def rescale(cost: Tensor, scope: str) -> Tensor:
     """Shift and scale a cost to [0, 1] over the whole 'batch' (the reference) or per 'image'."""
-    dims = (0, 1, 2) if scope == 'batch' else (1, 2)
-    low, high = cost.amin(dims, keepdim=True), cost.amax(dims, keepdim=True)
-    span = high - low
-    return (cost - low) / torch.where(span > 0, span, torch.ones_like(span))
+    if scope == 'batch':
+        low, high = torch.aminmax(cost)
+    else:
+        low, high = (end[..., None] for end in torch.aminmax(cost.flatten(1), dim=1, keepdim=True))
+    return cost.sub(low).div_(_over_zero(high - low))

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from s3pt_mm.method.clustering.costs import (
     depth_cost,
+    measured_depths,
     nearest_member,
     pairwise_depths,
     pairwise_positions,
@@ -141,33 +142,35 @@ def cluster_joint_views(
     with torch.autocast(tokens.device.type, enabled=False):
         real = tokens.dtype if tokens.dtype == torch.float64 else torch.float32
         tokens = F.normalize(tokens.to(real), dim=-1)
-        terms: list[Callable[[Tensor], Tensor]] = [_PositionTerm(positions.to(real), config)]
+        position, depth = _PositionTerm(positions.to(real), config), None
         if depths is not None and not _is_zero(config.depth_weight):
             if has_depth is None:
                 raise ValueError('depths need has_depth: which of them were measured')
-            terms.append(_DepthTerm(depths.to(real), has_depth, config))
-        terms.extend(extra_terms)
+            depth = _DepthTerm(depths.to(real), has_depth, config)
         # Round 1 knows one member a cluster: the token that was drawn. K stands for no cluster.
+        numbers = torch.arange(clusters, device=tokens.device)
         labels = first_tokens.new_full((batch, num_tokens), clusters)
-        labels.scatter_(
-            1, first_tokens, torch.arange(clusters, device=labels.device).expand(batch, -1)
-        )
+        labels.scatter_(1, first_tokens, numbers.expand(batch, -1))
+        members = (labels[:, :, None] == numbers).to(real)
         centroids = tokens.gather(1, first_tokens[:, :, None].expand(-1, -1, tokens.shape[2]))
         prior = tokens.new_full((batch, clusters), 1 / clusters)
         for _ in range(config.rounds):
-            cost = -torch.bmm(tokens, centroids.transpose(1, 2))
-            for term in terms:
-                cost += term(labels)
+            term, weight = _weighted(position(labels), config.position_weight)
+            cost = torch.baddbmm(term, tokens, centroids.transpose(1, 2), beta=weight, alpha=-1)
+            if depth is not None:
+                term, weight = _weighted(depth(labels, members), config.depth_weight)
+                cost.add_(term, alpha=weight)
+            for extra in extra_terms:
+                cost += extra(labels)
             labels = hard_assignment(
                 rescale(cost, config.cost_scope),
                 prior,
                 regularization=config.sinkhorn_lambda,
                 iterations=config.sinkhorn_iterations,
             )
-            members = F.one_hot(labels, clusters).to(real)
+            members = (labels[:, :, None] == numbers).to(real)
             if config.adaptive_prior:
-                prior = members.sum(1) + 1e-2
-                prior = prior / prior.sum(1, keepdim=True)
+                prior = members.sum(1).add_(1e-2).div_(num_tokens + 1e-2 * clusters)
             centroids = F.normalize(torch.bmm(members.transpose(1, 2), tokens), dim=-1)
         counts = members.view(batch, 2, num_tokens // 2, clusters).sum(2).long()
     return Assignment(labels, counts)
@@ -178,27 +181,32 @@ def _is_zero(weight: float | Tensor) -> bool:
     return not isinstance(weight, Tensor) and weight == 0
 
 
+def _weighted(term: Tensor, weight: float | Tensor) -> tuple[Tensor, float]:
+    """A term and the factor that whoever adds it still has to apply."""
+    return (term.mul_(weight), 1.0) if isinstance(weight, Tensor) else (term, float(weight))
+
+
 class _PositionTerm:
     def __init__(self, positions: Tensor, config: ClusteringConfig) -> None:
         # Distances do not change between rounds, their members do.
         self.pairwise = pairwise_positions(positions)
-        self.config = config
+        self.clusters = config.num_clusters
 
     def __call__(self, labels: Tensor) -> Tensor:
-        nearest = nearest_member(self.pairwise, labels, self.config.num_clusters)
-        return position_cost(nearest).mul_(self.config.position_weight)
+        return position_cost(nearest_member(self.pairwise, labels, self.clusters))
 
 
 class _DepthTerm:
     def __init__(self, depths: Tensor, has_depth: Tensor, config: ClusteringConfig) -> None:
-        self.depths, self.has_depth, self.config = depths, has_depth, config
+        self.config = config
         if config.depth_cost == 'nearest':
             self.pairwise = pairwise_depths(depths, has_depth)
-
-    def __call__(self, labels: Tensor) -> Tensor:
-        clusters = self.config.num_clusters
-        if self.config.depth_cost == 'nearest':
-            distances = nearest_member(self.pairwise, labels, clusters)
         else:
-            distances = squared_depth_to_centroids(self.depths, self.has_depth, labels, clusters)
-        return depth_cost(distances, self.config.depth_scale).mul_(self.config.depth_weight)
+            self.depths = measured_depths(depths, has_depth)
+
+    def __call__(self, labels: Tensor, members: Tensor) -> Tensor:
+        if self.config.depth_cost == 'nearest':
+            distances = nearest_member(self.pairwise, labels, self.config.num_clusters)
+        else:
+            distances = squared_depth_to_centroids(*self.depths, members)
+        return depth_cost(distances, self.config.depth_scale)

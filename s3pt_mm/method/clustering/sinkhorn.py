@@ -25,10 +25,10 @@ def sinkhorn_scalings(
         Kernel E (B, T, K), row scalings u (B, T), column scalings v (B, K).
     """
     kernel = torch.exp(cost * -regularization)
-    v = kernel.new_ones(kernel.shape[0], kernel.shape[2], 1)
     row_marginal = 1.0 / kernel.shape[1]
-    for _ in range(iterations):
-        u = row_marginal / torch.bmm(kernel, v)
+    row_sums = kernel.sum(2, keepdim=True)  # the columns' scalings begin as ones
+    for iteration in range(iterations):
+        u = row_marginal / (row_sums if iteration == 0 else torch.bmm(kernel, v))
         v = column_marginal[:, :, None] / torch.bmm(kernel.transpose(1, 2), u)
     return kernel, u.squeeze(2), v.squeeze(2)
 

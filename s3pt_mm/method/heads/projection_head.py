@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from s3pt_mm.method.encoder_layers import narrowed
 from s3pt_mm.method.heads.prototypes import Prototypes
 from s3pt_mm.method.row_limits import padding, row_limit
 
@@ -146,11 +147,29 @@ class ProjectionHead(BaseModule):
         return features[:count] if extra else features
 
     def _project(self, rows: Tensor) -> Tensor:
-        hidden = self.mlp(rows)
-        return F.normalize(hidden if hidden.dtype == torch.float64 else hidden.float(), dim=-1)
+        device = rows.device.type
+        half = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        linears = [layer for layer in self.mlp if isinstance(layer, nn.Linear)]
+        weights = iter(narrowed(linears, None if rows.dtype == torch.float64 else half))
+        with torch.autocast(device, enabled=False):
+            for layer in self.mlp:
+                if isinstance(layer, nn.Linear):
+                    weight, bias = next(weights)
+                    rows = F.linear(rows.to(weight.dtype), weight, bias)
+                else:
+                    rows = layer(rows)
+            return F.normalize(rows if rows.dtype == torch.float64 else rows.float(), dim=-1)
 
     def prototype_layers(self) -> list[Prototypes]:
         """The prototype layers that exist, image level first."""
         return [
             layer for layer in (self.image_prototypes, self.object_prototypes) if layer is not None
         ]
+
+    def biases(self, temperature: float) -> list[Tensor | None]:
+        """Bias of each of :meth:`prototype_layers`; those of both levels are formed together."""
+        layers = self.prototype_layers()
+        if len(layers) == 1 or layers[0].kind == 'plain':
+            return [layer.bias(temperature) for layer in layers]
+        gains = torch.stack([layer.free_gain().squeeze(1) for layer in layers])
+        return list(layers[0].log_normalizer(gains.abs() / temperature, layers[0].dimension))

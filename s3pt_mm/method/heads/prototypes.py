@@ -63,13 +63,16 @@ class Prototypes(nn.Module):
         """(P,) vMF log-normaliser at ``kappa = |w| / temperature``; None for plain logits."""
         if self.kind == 'plain':
             return None
-        gain = self.weight_g.detach() if self.frozen else self.weight_g
-        return self.log_normalizer(gain.squeeze(1).abs() / temperature, self.dimension)
+        return self.log_normalizer(self.free_gain().squeeze(1).abs() / temperature, self.dimension)
+
+    def free_gain(self) -> Tensor:
+        """(P, 1) gain, a constant while the layer is frozen."""
+        return self.weight_g.detach() if self.frozen else self.weight_g
 
     def logits(
-        self, features: Tensor, temperature: float, norm: Tensor | None = None
+        self, features: Tensor, temperature: float, bias: Tensor | None = None
     ) -> PrototypeLogits:
-        """Factored logits of unit-norm ``features`` (n, D); ``norm`` re-uses :meth:`row_norms`.
+        """Factored logits of unit-norm ``features`` (n, D); ``bias`` re-uses :meth:`bias`.
 
         A frozen layer (``frozen = True``: the first epochs) gives constants, so that neither its
         products nor its normalisation are differentiated. DDP, which waits for every parameter's
@@ -81,8 +84,8 @@ class Prototypes(nn.Module):
             if dist.is_distributed():  # of one rank too: torchrun with one process
                 features = _ZeroGradients.apply(features, weight, gain)
             weight, gain = weight.detach(), gain.detach()
-        norm = self.row_norms() if norm is None else norm
-        return PrototypeLogits(features, weight, temperature, self.bias(temperature), gain, norm)
+        bias = self.bias(temperature) if bias is None else bias
+        return PrototypeLogits(features, weight, temperature, bias, gain, self.row_norms())
 
     def extra_repr(self) -> str:
         """Settings, for printing."""

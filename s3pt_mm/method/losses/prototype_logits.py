@@ -79,13 +79,18 @@ class SliceLogits:
         self.bias = None if logits.bias is None else logits.bias.detach()
         self.scale = logits.scale()  # (P,), not divided by the temperature
         self.inverse_temperature = 1 / logits.temperature
-        factor = torch.ones((), dtype=self.total) if self.scale is None else self.scale
-        self.factor = factor * self.inverse_temperature
+        self.factor: Tensor | float = self.inverse_temperature
+        if self.scale is not None:
+            self.factor = self.scale * self.inverse_temperature
 
     def of(self, rows: slice | Tensor) -> Tensor:
         """(s, P) logits of rows ``rows``, a new tensor."""
         with torch.autocast(self.features.device.type, enabled=False):
             products = self.features[rows].to(self.weight.dtype) @ self.weight.T
+            if self.bias is not None and isinstance(self.factor, Tensor):
+                # One pass, in place where the products need no widening.
+                out = products if products.dtype == self.total else None
+                return torch.addcmul(self.bias, products, self.factor, out=out)
             products = products.to(self.total).mul_(self.factor)
             return products if self.bias is None else products.add_(self.bias)
 

@@ -137,7 +137,7 @@ class _SlicedCrossEntropy(torch.autograd.Function):
         slice_rows: int,
     ) -> tuple[Tensor, Tensor]:
         slices = SliceLogits(student)
-        terms = features.new_zeros(len(targets), dtype=slices.total)
+        sums: list[list[Tensor]] = [[] for _ in targets]
         need = ctx.needs_input_grad[:4]
         grads = _Gradients(slices, need) if any(need) else None
         plans = [_SlicePlan(target, len(features), slice_rows) for target in targets]
@@ -157,8 +157,9 @@ class _SlicedCrossEntropy(torch.autograd.Function):
                 local, coefficients, teacher_rows = pairs
                 probabilities = plan.probabilities(teacher_rows)
                 own = logits if plan.aligned else logits[local]
-                cross = log_sum[local, 0] - torch.linalg.vecdot(probabilities, own)
-                terms[number] += (coefficients * cross).sum()
+                ends = log_sum[:, 0] if plan.aligned else log_sum[local, 0]
+                cross = ends - torch.linalg.vecdot(probabilities, own)
+                sums[number].append((coefficients * cross).sum())
                 if grads is not None:
                     probabilities.mul_(coefficients[:, None])
                     if plan.aligned:
@@ -170,6 +171,8 @@ class _SlicedCrossEntropy(torch.autograd.Function):
                 grads.add(begin, gradient)
             del gradient, logits
 
+        zero = features.new_zeros((), dtype=slices.total) if not all(sums) else None
+        terms = torch.stack([sum(found[1:], found[0]) if found else zero for found in sums])
         if grads is not None:
             ctx.save_for_backward(weight, gain, student.norm)
             ctx.dtypes = features.dtype, weight.dtype
@@ -282,9 +285,8 @@ class _SlicePlan:
         first, last = self.borders[piece], self.borders[piece + 1]
         if first == last:
             return None
-        local = self.student_rows[first:last] - begin
-        teacher = self.teacher
-        dtype = teacher.dtype if isinstance(teacher, Tensor) else teacher.total
+        local = self.student_rows[first:last] - begin if begin else self.student_rows[:last]
+        dtype = getattr(self.teacher, 'total', None) or self.teacher.dtype
         return local, self.coefficients[first:last].to(dtype), self.teacher_rows[first:last]
 
     def probabilities(self, rows: Tensor) -> Tensor:

@@ -106,8 +106,8 @@ class ObjectQueue(nn.Module):
         staged, self._staged = self._staged, []
         if staged:
             objects, counts = zip(*staged, strict=True)
-            view1, view2 = torch.cat(objects, dim=1)
-            self.push(view1, view2, torch.cat(counts))
+            together = torch.cat(objects, dim=1) if len(objects) > 1 else objects[0]
+            self.push(together, torch.cat(counts))
 
     def forget(self) -> None:
         """Drop what was staged: the step was not taken."""
@@ -122,12 +122,11 @@ class ObjectQueue(nn.Module):
         self._staged = [(send(objects, self.objects.device), counts) for objects, counts in pending]
 
     @torch.no_grad()
-    def push(self, view1: Tensor, view2: Tensor, per_image: Tensor) -> None:
+    def push(self, views: Tensor, per_image: Tensor) -> None:
         """Insert a batch (of all ranks, in rank order); its first image is the newest.
 
         Args:
-            view1: (n, d) objects of view 1, image by image.
-            view2: (n, d) the same objects in view 2.
+            views: (2, n, d) the objects in view 1 and view 2, image by image.
             per_image: (B,) number of objects of each image, of sum n, on the host. Of a batch
                 larger than the queue the first Q images are kept.
 
@@ -136,10 +135,8 @@ class ObjectQueue(nn.Module):
         """
         per_image = per_image[: self.num_images].to(self.counts)
         kept = int(per_image.sum())
-        if len(view1) != len(view2) or kept > len(view1):
-            raise ValueError(
-                f'{len(view1)} and {len(view2)} objects pushed for counts of sum {kept}'
-            )
+        if kept > views.shape[1]:
+            raise ValueError(f'{views.shape[1]} objects pushed for counts of sum {kept}')
         if len(per_image) and int(per_image.max()) > self.max_objects_per_image:
             raise ValueError(
                 f'an image has {int(per_image.max())} objects, the queue has room for '
@@ -149,11 +146,10 @@ class ObjectQueue(nn.Module):
         head = (int(self.head) - kept) % self.capacity
         self.head.fill_(head)
         first = min(kept, self.capacity - head)
-        for view, vectors in enumerate((view1[:kept], view2[:kept])):
-            vectors = vectors.to(self.inverse_norms)
-            norms = vectors.norm(dim=1).clamp_min(1e-12).reciprocal()
-            for begin, part in ((head, slice(0, first)), (0, slice(first, kept))):
-                end = begin + len(vectors[part])
-                if begin < end:
-                    self.objects[view, begin:end] = vectors[part]
-                    self.inverse_norms[view, begin:end] = norms[part]
+        vectors = views[:, :kept].to(self.inverse_norms)
+        norms = vectors.norm(dim=2).clamp_min_(1e-12).reciprocal_()
+        for begin, part in ((head, slice(0, first)), (0, slice(first, kept))):
+            end = begin + vectors[:, part].shape[1]
+            if begin < end:
+                self.objects[:, begin:end] = vectors[:, part]
+                self.inverse_norms[:, begin:end] = norms[:, part]

@@ -11,6 +11,7 @@ from torch import Tensor
 from s3pt_mm.method.clustering import ClusteringConfig, cluster_joint_views, draw_first_tokens
 from s3pt_mm.method.clustering.costs import (
     depth_cost,
+    measured_depths,
     nearest_member,
     pairwise_depths,
     squared_depth_to_centroids,
@@ -35,7 +36,8 @@ def term(rule: str, depths: Tensor, has_depth: Tensor, labels: Tensor, scale='im
     if rule == 'nearest':
         distances = nearest_member(pairwise_depths(depths, has_depth), labels, K)
     else:
-        distances = squared_depth_to_centroids(depths, has_depth, labels, K)
+        members = (labels[:, :, None] == torch.arange(K)).double()
+        distances = squared_depth_to_centroids(*measured_depths(depths, has_depth), members)
     return depth_cost(distances, scale)
 
 

@@ -26,7 +26,7 @@ def fill(case: dict[str, np.ndarray], dtype: str) -> ObjectQueue:
         (range(8, 12), range(3, 8), range(0, 3)) if len(counts) == 12 else (range(len(counts)),)
     ):
         a, b = borders[images.start], borders[images.stop]
-        queue.push(before[0, a:b], before[1, a:b], counts[images.start : images.stop])
+        queue.push(before[:, a:b], counts[images.start : images.stop])
     assert len(queue) == held
     return queue
 
@@ -44,7 +44,7 @@ def run(case: dict[str, np.ndarray], dtype: str = 'float32') -> dict[str, np.nda
         actual[f'cycle_consistent_{name}'] = near.consistent.numpy()
         vectors = [queue.take(side, near.positions) for side in (0, 1)]
         actual[f'neighbours_of_{name}'] = torch.stack(vectors).numpy()
-    queue.push(*views, torch.from_numpy(case['centroids_per_image']))
+    queue.push(torch.stack(views), torch.from_numpy(case['centroids_per_image']))
     actual['images_in_queue_counts_after'] = queue.counts.to(torch.int32).numpy()
     held = queue.flat_positions()
     actual['queue_after'] = torch.stack([queue.take(side, held) for side in (0, 1)]).numpy()

@@ -19,7 +19,7 @@ def test_equals_a_list_of_images_over_many_pushes() -> None:
         batch = int(torch.randint(1, 7, ()))  # also larger than the queue
         counts = torch.randint(0, 4, (batch,))
         objects = torch.randn(2, int(counts.sum()), 5)
-        queue.push(*objects, counts)
+        queue.push(objects, counts)
         images = [*objects.split(counts.tolist(), dim=1), *images][:4]
         held = queue.flat_positions()
         wanted = torch.cat(images, dim=1)
@@ -35,7 +35,7 @@ def test_empty_and_partly_filled_queue() -> None:
     objects = torch.randn(2, 3, 5)
     near = cycle_consistent_neighbours(objects[0], objects[1], queue, view=0)
     assert not near.consistent.any() and len(near.positions) == 3
-    queue.push(*objects, torch.tensor([3]))
+    queue.push(objects, torch.tensor([3]))
     # A queue that holds this very batch: everybody finds itself, and the way back ends there.
     near = cycle_consistent_neighbours(objects[0], objects[1], queue, view=0)
     assert near.consistent.all()
@@ -45,7 +45,7 @@ def test_empty_and_partly_filled_queue() -> None:
 def test_no_objects_at_all() -> None:
     queue = make()
     none = torch.zeros(2, 0, 5)
-    queue.push(*none, torch.tensor([0, 0]))
+    queue.push(none, torch.tensor([0, 0]))
     assert len(queue) == 0 and queue.spans() == []
     near = cycle_consistent_neighbours(none[0], none[1], queue, view=1)
     assert near.positions.shape == near.consistent.shape == (0,)
@@ -53,7 +53,7 @@ def test_no_objects_at_all() -> None:
 
 def test_state_survives_a_checkpoint() -> None:
     queue, other = make(), make()
-    queue.push(*torch.randn(2, 4, 5), torch.tensor([1, 3]))
+    queue.push(torch.randn(2, 4, 5), torch.tensor([1, 3]))
     other.load_state_dict(queue.state_dict())
     assert other.spans() == queue.spans() and torch.equal(other.objects, queue.objects)
 
@@ -70,9 +70,9 @@ def test_it_takes_no_more_memory_than_two_views_need() -> None:
 
 def test_errors_name_the_numbers() -> None:
     with pytest.raises(ValueError, match='4 objects, the queue has room for 3'):
-        make().push(*torch.randn(2, 4, 5), torch.tensor([4]))
+        make().push(torch.randn(2, 4, 5), torch.tensor([4]))
     with pytest.raises(ValueError, match='counts of sum 5'):
-        make().push(*torch.randn(2, 4, 5), torch.tensor([2, 3]))
+        make().push(torch.randn(2, 4, 5), torch.tensor([2, 3]))
     with pytest.raises(ValueError, match="'int8'"):
         ObjectQueue(num_images=1, max_objects_per_image=1, channels=1, dtype='int8')
 

@@ -17,12 +17,12 @@ from torch import Tensor
 from s3pt_mm.data.labelled_images import IMAGENET_MEAN, IMAGENET_STD
 from s3pt_mm.data.transforms import MultiCropViews
 from s3pt_mm.data.transforms.photometric import Photometric
+from s3pt_mm.kernels.device_views import crop_and_resize, mirrored
 from s3pt_mm.kernels.photometric import NEUTRAL, colour_views
 from s3pt_mm.method.algorithms.token_fields import TokenFields
 from tools.dev.evidence.packed import Frames
 
 _ATTEMPTS = 10
-_CUBIC = -0.5  # of the bicubic kernel of antialiased resizing
 
 
 def draw_boxes(
@@ -63,31 +63,11 @@ def draw_colours(rng: np.random.Generator, count: int, of: Photometric) -> np.nd
     return rows
 
 
-def resize_weights(low: Tensor, high: Tensor, length: int, size: int) -> Tensor:
-    """Bicubic, antialiased, from pixels ``low`` to ``high``: (n, size, length), rows sum to 1."""
-    scale = ((high - low) / size)[:, None, None]
-    support = scale.clamp_min(1.0)
-    pixels = torch.arange(length, device=low.device) + 0.5
-    targets = (torch.arange(size, device=low.device) + 0.5)[None, :, None]
-    x = ((pixels - low[:, None, None] - targets * scale) / support).abs()
-    near = ((_CUBIC + 2) * x - (_CUBIC + 3)) * x * x + 1
-    far = _CUBIC * (((x - 5) * x + 8) * x - 4)
-    weights = torch.where(x < 1, near, torch.where(x < 2, far, 0.0))
-    inside = (pixels > low[:, None, None]) & (pixels < high[:, None, None])
-    weights = weights * inside
-    return weights / weights.sum(2, keepdim=True)
-
-
 def cell_members(low: Tensor, high: Tensor, length: int, cells: int) -> Tensor:
     """(n, cells, length): 1 where a pixel's centre lies in a cell between ``low`` and ``high``."""
     centres = torch.arange(length, device=low.device) + 0.5
     cell = torch.floor((centres - low[:, None]) * cells / (high - low)[:, None])
     return (cell[:, None] == torch.arange(cells, device=low.device)[:, None]).float()
-
-
-def mirrored(weights: Tensor, flips: Tensor) -> Tensor:
-    """Targets in reverse order where ``flips``."""
-    return torch.where(flips[:, None, None], weights.flip(1), weights)
 
 
 @dataclass
@@ -194,15 +174,9 @@ class DeviceViews:
 
     def _crop(self, where: Tensor, spans: Tensor, mirror: Tensor, size: int) -> Tensor:
         """(B,) images cropped to (V, B, 4) boxes -> (V B, 3, size, size) uint8."""
-        count = len(spans)
-        x0, y0, x1, y1 = spans.flatten(0, 1).unbind(1)
-        height, width = self.canvas.images.shape[2:]
         half = torch.float16 if where.is_cuda else torch.float32
-        down = resize_weights(y0, y1, height, size).to(half)
-        across = mirrored(resize_weights(x0, x1, width, size), mirror.flatten()).to(half)
-        pixels = self.canvas.images[where].to(half).repeat(count, 1, 1, 1)
-        out = (down[:, None] @ pixels) @ across[:, None].transpose(2, 3)
-        return out.round_().clamp_(0, 255).to(torch.uint8)
+        pixels = self.canvas.images[where].to(half).repeat(len(spans), 1, 1, 1)
+        return crop_and_resize(pixels, spans.flatten(0, 1), mirror.flatten(), size)
 
     def _normalised(self, views: Tensor) -> Tensor:
         mean, deviation = (

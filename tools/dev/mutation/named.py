@@ -57,15 +57,15 @@ NAMED = (
     Named(
         'a centroid without depth counts',
         f'{_CLUSTERING}/costs.py',
-        'has_depth[:, :, None] & (counts > 0)[:, None, :]',
-        'has_depth[:, :, None] | (counts > 0)[:, None, :]',
+        'nan_to_num_(nan=-torch.inf)',
+        'nan_to_num_(nan=0.0)',
         _DEPTH_TESTS,
     ),
     Named(
         'the depth term has no weight',
         f'{_CLUSTERING}/joint_view.py',
-        'return depth_cost(distances, self.config.depth_scale).mul_(self.config.depth_weight)',
-        'return depth_cost(distances, self.config.depth_scale)',
+        'cost.add_(term, alpha=weight)',
+        'cost.add_(term)',
         _DEPTH_TESTS,
     ),
     Named(
