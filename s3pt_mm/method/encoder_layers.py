@@ -7,7 +7,7 @@ path's four passes a branch; three scattered gradients in place of one of querie
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from torch.nn import functional as F
 _TOGETHER = 3
 
 
-def is_plain(layer: nn.Module) -> bool:
+def is_plain(layer: Any) -> bool:
     """Whether :func:`run_layers` computes what ``layer(tokens)`` does: no extra part."""
     if type(layer) is not TransformerEncoderLayer or type(layer.ffn) is not FFN:
         return False
@@ -64,7 +64,7 @@ def run_layers(layers: nn.ModuleList, tokens: Tensor, keep: Tensor | None = None
         shares[len(layers) - len(keep) :] = drop_path_shares(keep, len(tokens))
     with torch.autocast(device, enabled=False):
         for begin in range(0, len(layers), _TOGETHER):
-            group = layers[begin : begin + _TOGETHER]
+            group: list[Any] = list(layers[begin : begin + _TOGETHER])
             linears = [linear for layer in group for linear in _linears(layer)]
             weights = iter(narrowed(linears, half))
             for number, layer in enumerate(group, begin):
@@ -80,7 +80,7 @@ def drop_path_shares(keep: Tensor, count: int) -> Tensor:
     return (keep[..., None] + drawn).floor_() / keep[..., None]
 
 
-def keep_chances(layers: nn.ModuleList) -> Tensor:
+def keep_chances(layers: Iterable[Any]) -> Tensor:
     """(m, 2) chances of the branches after attention and MLP, from the first layer that drops."""
     paths = [(layer.attn.out_drop, layer.ffn.dropout_layer) for layer in layers]
     chances = [[1 - float(getattr(path, 'drop_prob', 0)) for path in pair] for pair in paths]
@@ -88,12 +88,12 @@ def keep_chances(layers: nn.ModuleList) -> Tensor:
     return torch.tensor(chances[first:], dtype=torch.float32).view(-1, 2)
 
 
-def _linears(layer: nn.Module) -> list[nn.Linear]:
+def _linears(layer: Any) -> list[nn.Linear]:
     return [layer.attn.qkv, layer.attn.proj, layer.ffn.layers[0][0], layer.ffn.layers[1]]
 
 
 def _layer(
-    layer: nn.Module,
+    layer: Any,
     tokens: Tensor,
     weights: list[tuple[Tensor, Tensor | None]],
     half: torch.dtype | None,
@@ -104,7 +104,8 @@ def _layer(
     count, places, width = tokens.shape
     heads = (count, places, 3, layer.attn.num_heads, width // layer.attn.num_heads)
     parts = F.linear(layer.ln1(tokens).to(dtype), *qkv).view(heads).unbind(2)
-    mixed = F.scaled_dot_product_attention(*(part.transpose(1, 2) for part in parts))
+    query, key, value = (part.transpose(1, 2) for part in parts)
+    mixed = F.scaled_dot_product_attention(query, key, value)
     mixed = mixed.transpose(1, 2).reshape(count, places, width)
     tokens = _add(tokens, F.linear(mixed, *proj), shares[0])
     hidden = layer.ffn.layers[0][1](F.linear(layer.ln2(tokens).to(dtype), *widen))
@@ -142,7 +143,7 @@ def narrowed(
 
     None leaves them as they are. Gradients come back in the parameters' own type, in one too.
     """
-    pairs = [(linear.weight, linear.bias) for linear in linears]
+    pairs: list[tuple[Tensor, Tensor | None]] = [(one.weight, one.bias) for one in linears]
     if dtype is None:
         return pairs
     there = [tensor for pair in pairs for tensor in pair if tensor is not None]
@@ -172,7 +173,8 @@ class _Narrow(torch.autograd.Function):
             None if grad is None else torch.empty_like(grad, dtype=dtype)
             for grad, dtype in zip(grads, ctx.dtypes, strict=True)
         ]
-        there = [(w, g) for w, g in zip(wide, grads, strict=True) if w is not None]
+        pairs = zip(wide, grads, strict=True)
+        there = [(w, g) for w, g in pairs if w is not None and g is not None]
         if there:
-            torch._foreach_copy_(*(list(side) for side in zip(*there, strict=True)))
+            torch._foreach_copy_([w for w, _ in there], [g for _, g in there])
         return None, *wide

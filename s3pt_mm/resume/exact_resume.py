@@ -48,10 +48,10 @@ class ExactResume(BaseLoop):
             max_worker_restarts=self.max_worker_restarts,
         )
         preprocessor = getattr(unwrap(self.runner.model), 'data_preprocessor', None)
-        send = getattr(preprocessor, 'send_ahead', None)
-        if send is None or torch.device(preprocessor.device).type == 'cpu':
+        if preprocessor is None or not hasattr(preprocessor, 'send_ahead'):
             return found
-        return one_ahead(found, send)
+        on_host = torch.device(preprocessor.device).type == 'cpu'
+        return found if on_host else one_ahead(found, preprocessor.send_ahead)
 
     # ------------------------------------------------------------------ saving
     def position(self) -> dict[str, Any]:

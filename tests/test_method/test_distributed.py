@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from s3pt_mm.method import distributed
+from s3pt_mm.method.algorithms import S3PT
+from tests.test_method.test_algorithms.test_methods import batch, make, run_loss
 from tests.test_reliability.ranks import run_ranks
 
 ROWS = 3, 0  # of rank 0 and of rank 1: unequal, one of them empty
@@ -80,3 +84,43 @@ def test_two_ranks(tmp_path: Path) -> None:
         assert found['counts'].tolist() == [5, 5, 6] and found['counts'].dtype == torch.int64
         assert found['nothing'] == [0, 4]
         assert found['shared'] == 4.5 and found['gradient'] == 3.0
+
+
+def collectives_of_a_step() -> list[tuple]:
+    """Names, shapes and whether they wait, of two S3PT steps on different images."""
+    seen: list[tuple] = []
+
+    def watch(name: str) -> None:
+        real = getattr(torch.distributed, name)
+
+        def call(*args: Any, **options: Any) -> Any:
+            tensors = [leaf for leaf in tree_leaves(args) if isinstance(leaf, Tensor)]
+            shapes = [tuple(tensor.shape) for tensor in tensors]
+            seen.append((name, shapes, bool(options.get('async_op'))))
+            return real(*args, **options)
+
+        setattr(torch.distributed, name, call)
+
+    names = ('all_reduce', 'all_gather', 'broadcast', 'all_gather_object', 'broadcast_object_list')
+    for name in (*names, 'gather_object', 'barrier', 'reduce', 'all_gather_into_tensor'):
+        watch(name)
+    torch.manual_seed(0)
+    model = make(S3PT)
+    model.init_weights()
+    for step in range(2):
+        model.epoch = step
+        torch.manual_seed(10 * step + distributed.rank())
+        losses = run_loss(model, batch())
+        sum(value for name, value in losses.items() if 'loss' in name).backward()
+        model.update_teacher(0.9)
+    return seen
+
+
+def test_ranks_meet_in_one_order_without_objects_and_centres_do_not_wait(tmp_path: Path) -> None:
+    """Ranks with different numbers of objects; DDP's own all-reduce of gradients comes on top."""
+    first, second = run_ranks(collectives_of_a_step, 2, tmp_path)
+    assert first == second and len(first) > 8
+    assert not any('object' in name or name == 'barrier' for name, *_ in first)
+    # Two centres of probabilities a step: each a vector of the prototypes, under way meanwhile.
+    under_way = [shapes for _, shapes, asynchronous in first if asynchronous]
+    assert len([shapes for shapes in under_way if len(shapes[0]) == 1 and shapes[0][0] > 8]) >= 4

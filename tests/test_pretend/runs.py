@@ -133,7 +133,7 @@ def launched() -> dict:
         files = sorted(path.name for path in Path(folder).glob('*.pth'))
         moved = not torch.equal(before, runner.model.teacher['backbone'].cls_token.held)
         held = len(runner.model.queue)
-    report = dict(iterations=logs, files=files, story=streams.STORY)
+    report = dict(iterations=logs, files=files, story=list(streams.STORY))
     return dict(report, teacher_moved=moved, held=held)
 
 

@@ -54,3 +54,12 @@ def test_one_copy_a_field(reports: dict) -> None:
     most = {'s3pt': 6 + 9, 'cribo': 6 + 9, 'dino': 12 + 3}
     for name, report in reports.items():
         assert report['copies'] <= most[name], report['copies_by_place']
+
+
+@pytest.mark.slow
+def test_a_step_of_the_recipe(tmp_path: Path) -> None:
+    """Twelve layers, 32 images, a full queue, as the configs are shipped."""
+    (report,) = reports_of(tmp_path, 'steps', CONFIGS[0], '--recipe').values()
+    assert report['logged']['cycle_share'] > 0 and report['logged']['objects_per_image'] > 10
+    assert report['kernels'] <= 1500, report['kernels_by_place'][:8]
+    assert report['synchronisations_in_model'] <= 4 and report['synchronisations_in_hooks'] <= 2

@@ -25,8 +25,8 @@ class PackViews(PackInputs):
     The DataSample has the tensors ``token_xy`` (2, N, 2) float32, ``token_depth`` (2, N) float32,
     ``token_has_depth`` (2, N) bool, ``sample_seed`` () int64, ``view_colours`` (V, 11) float32,
     ``view_jpeg`` (bytes,) uint8 and ``view_cuts`` (V, 6) float32, those that earlier transforms
-    made (with ``view_jpeg`` there are no inputs yet), and the metainfo ``img_path`` and ``sample_idx`` (with the
-    sampler's key, if it has one: ``DivergenceHook`` writes it down).
+    made (with ``view_jpeg`` there are no inputs yet), and the metainfo ``img_path`` and
+    ``sample_idx`` (with the sampler's key, if it has one: ``DivergenceHook`` writes it down).
     """
 
     def __init__(self) -> None:

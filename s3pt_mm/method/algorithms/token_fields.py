@@ -113,14 +113,13 @@ class ViewsPreprocessor(SelfSupDataPreprocessor):
 
         The samples of a pipeline with token positions become one :class:`TokenFields`.
         """
-        samples = data.get('data_samples')
-        colours = _stack(samples, 'view_colours') if samples else None
+        samples = data.get('data_samples') or []
+        colours, cuts = _stack(samples, 'view_colours'), _stack(samples, 'view_cuts')
         if isinstance(data, BatchUnderWay):
             views, fields = data.views, data.fields
             self._receive(data)
         else:
             views, fields = data['inputs'], self._fields(samples)
-        cuts = _stack(samples, 'view_cuts') if samples else None
         if cuts is not None:
             jpegs, paths = zip(
                 *((s.view_jpeg, s.get('img_path', '')) for s in samples), strict=True
@@ -132,7 +131,8 @@ class ViewsPreprocessor(SelfSupDataPreprocessor):
                 for view, draws in zip(views, colours.cpu().unbind(1), strict=True)
             ]
         views = super().forward(dict(inputs=views, data_samples=None), training)['inputs']
-        return dict(inputs=views, data_samples=samples if fields is None else fields)
+        samples = data.get('data_samples') if fields is None else fields
+        return dict(inputs=views, data_samples=samples)
 
     def _fields(self, samples: list | None) -> TokenFields | None:
         if samples and 'token_xy' in samples[0]:
@@ -152,6 +152,6 @@ class ViewsPreprocessor(SelfSupDataPreprocessor):
 
 def _stack(samples: list, field: str) -> Tensor | None:
     """(B, ...) one field of all samples, or None where one of them lacks it."""
-    if not all(field in sample for sample in samples):
+    if not samples or not all(field in sample for sample in samples):
         return None
     return torch.stack([torch.as_tensor(sample.get(field)) for sample in samples])

@@ -26,10 +26,12 @@ def sinkhorn_scalings(
     """
     kernel = torch.exp(cost * -regularization)
     row_marginal = 1.0 / kernel.shape[1]
-    row_sums = kernel.sum(2, keepdim=True)  # the columns' scalings begin as ones
-    for iteration in range(iterations):
-        u = row_marginal / (row_sums if iteration == 0 else torch.bmm(kernel, v))
-        v = column_marginal[:, :, None] / torch.bmm(kernel.transpose(1, 2), u)
+    columns = column_marginal[:, :, None]
+    u = row_marginal / kernel.sum(2, keepdim=True)  # the columns' scalings begin as ones
+    v = columns / torch.bmm(kernel.transpose(1, 2), u)
+    for _ in range(iterations - 1):
+        u = row_marginal / torch.bmm(kernel, v)
+        v = columns / torch.bmm(kernel.transpose(1, 2), u)
     return kernel, u.squeeze(2), v.squeeze(2)
 
 

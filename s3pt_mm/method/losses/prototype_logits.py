@@ -83,6 +83,10 @@ class SliceLogits:
         if self.scale is not None:
             self.factor = self.scale * self.inverse_temperature
 
+    def bare(self, shape: tuple[int, ...]) -> Tensor:
+        """Zeros to sum up in."""
+        return self.features.new_zeros(shape, dtype=self.total)
+
     def of(self, rows: slice | Tensor) -> Tensor:
         """(s, P) logits of rows ``rows``, a new tensor."""
         with torch.autocast(self.features.device.type, enabled=False):

@@ -1,11 +1,10 @@
 """Cross-entropy between prototype distributions without the (objects x prototypes) tensor.
 
 A rank of 32 images has some hundred objects (docs/clusters.md), each with a row in both views, and
-65,536 prototypes: one float32 tensor of that size is some hundred megabytes, gigabytes where more
-clusters survive, and the plain form of the loss keeps about ten. Here the logits exist for one
-slice of rows at a time. Because the loss is a sum with known coefficients, the gradient of a slice
-is formed while its logits are at hand: nothing is recomputed, and what survives a slice has the
-size of the parameters' own gradients.
+65,536 prototypes: a float32 tensor of that size is some hundred megabytes, and the plain form of
+the loss keeps about ten. Here the logits exist for one slice of rows at a time. Because the loss is
+a sum with known coefficients, a slice's gradient is formed while its logits are at hand: nothing is
+recomputed, and what survives a slice has the size of the parameters' own gradients.
 """
 
 from __future__ import annotations
@@ -137,7 +136,7 @@ class _SlicedCrossEntropy(torch.autograd.Function):
         slice_rows: int,
     ) -> tuple[Tensor, Tensor]:
         slices = SliceLogits(student)
-        sums: list[list[Tensor]] = [[] for _ in targets]
+        sums: list[Tensor | None] = [None] * len(targets)
         need = ctx.needs_input_grad[:4]
         grads = _Gradients(slices, need) if any(need) else None
         plans = [_SlicePlan(target, len(features), slice_rows) for target in targets]
@@ -156,10 +155,10 @@ class _SlicedCrossEntropy(torch.autograd.Function):
                     continue
                 local, coefficients, teacher_rows = pairs
                 probabilities = plan.probabilities(teacher_rows)
-                own = logits if plan.aligned else logits[local]
-                ends = log_sum[:, 0] if plan.aligned else log_sum[local, 0]
-                cross = ends - torch.linalg.vecdot(probabilities, own)
-                sums[number].append((coefficients * cross).sum())
+                own, ends = (logits, log_sum) if plan.aligned else (logits[local], log_sum[local])
+                cross = ends[:, 0] - torch.linalg.vecdot(probabilities, own)
+                before, part = sums[number], (coefficients * cross).sum()
+                sums[number] = part if before is None else before + part
                 if grads is not None:
                     probabilities.mul_(coefficients[:, None])
                     if plan.aligned:
@@ -171,8 +170,7 @@ class _SlicedCrossEntropy(torch.autograd.Function):
                 grads.add(begin, gradient)
             del gradient, logits
 
-        zero = features.new_zeros((), dtype=slices.total) if not all(sums) else None
-        terms = torch.stack([sum(found[1:], found[0]) if found else zero for found in sums])
+        terms = torch.stack([slices.bare(()) if one is None else one for one in sums])
         if grads is not None:
             ctx.save_for_backward(weight, gain, student.norm)
             ctx.dtypes = features.dtype, weight.dtype
@@ -218,10 +216,10 @@ class _Gradients:
     def __init__(self, slices: SliceLogits, need: tuple[bool, ...]) -> None:
         self.slices = slices
         weight, total = slices.weight, slices.total
-        self.features = torch.zeros_like(slices.features, dtype=total) if need[0] else None
+        self.features = slices.bare(slices.features.shape) if need[0] else None
         self.weight = torch.empty_like(weight, dtype=total) if need[1] or need[2] else None
         self.started = False  # the weights' gradient is written, not added to, the first time
-        self.bias = weight.new_zeros(len(weight), dtype=total) if need[3] else None
+        self.bias = slices.bare((len(weight),)) if need[3] else None
 
     def add(self, begin: int, gradient: Tensor) -> None:
         """Take in d loss / d logits (s, P) of the rows from ``begin``; overwrites it."""
@@ -268,17 +266,18 @@ class _SlicePlan:
         self.target = target
         teacher = target.teacher
         self.teacher = SliceLogits(teacher) if isinstance(teacher, PrototypeLogits) else teacher
-        # Rows are known on the host; only what indexes tensors is sent, and nothing is waited for.
+        # Rows are known on the host; what indexes tensors is sent, and nothing is waited for.
         rows, order = target.student_rows.cpu().sort(stable=True)
         taught = order if target.teacher_rows is None else target.teacher_rows.cpu()[order]
         self.aligned = len(rows) == num_rows and torch.equal(rows, torch.arange(num_rows))
         starts = torch.arange(0, num_rows + slice_rows, slice_rows)
         self.borders = torch.searchsorted(rows, starts).tolist()
-        coefficients = target.coefficients
-        device = coefficients.device
+        coefficients, device = target.coefficients, target.coefficients.device
         self.student_rows, self.teacher_rows = send(rows, device), send(taught, device)
         in_order = torch.equal(order, torch.arange(len(order)))
-        self.coefficients = coefficients if in_order else coefficients[send(order, device)]
+        dtype = self.teacher.dtype if isinstance(self.teacher, Tensor) else self.teacher.total
+        coefficients = coefficients if in_order else coefficients[send(order, device)]
+        self.coefficients = coefficients.to(dtype)
 
     def slice(self, piece: int, begin: int) -> tuple[Tensor, Tensor, Tensor] | None:
         """Student rows (t,) within the slice, their coefficients and teacher rows (t,)."""
@@ -286,8 +285,7 @@ class _SlicePlan:
         if first == last:
             return None
         local = self.student_rows[first:last] - begin if begin else self.student_rows[:last]
-        dtype = getattr(self.teacher, 'total', None) or self.teacher.dtype
-        return local, self.coefficients[first:last].to(dtype), self.teacher_rows[first:last]
+        return local, self.coefficients[first:last], self.teacher_rows[first:last]
 
     def probabilities(self, rows: Tensor) -> Tensor:
         """(t, P) target probabilities of teacher rows (t,), a new tensor."""

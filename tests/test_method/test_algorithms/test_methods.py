@@ -25,7 +25,7 @@ PARTS = dict(clustering=dict(num_clusters=4), queue_images=5)
 
 def make(cls: type[TeacherStudent], **overrides) -> TeacherStudent:  # noqa: ANN003
     backbone = dict(
-        type='VisionTransformer',
+        type=overrides.pop('backbone', 'VisionTransformer'),
         arch=dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32),
         img_size=SIZE,
         patch_size=PATCH,
