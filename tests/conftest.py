@@ -14,11 +14,12 @@ from mmengine.registry import DefaultScope
 
 from s3pt_mm.hosts import compat
 from tests.nuimages_tables import write_nuimages
-from tests.nuscenes_tables import write_nuscenes
+from tests.nuscenes_tables import keep_one_key_frame, write_nuscenes
 
 compat.apply()
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+REAL_DATA = REPOSITORY.parent / 'shared' / 'data'
 # The session's own workers, not a machine's number of cores: test runs share machines.
 torch.set_num_threads(int(os.environ.get('OMP_NUM_THREADS', '2')))
 
@@ -46,12 +47,42 @@ def repository() -> Path:
 
 
 @pytest.fixture(scope='session')
-def one_frame() -> Path:
+def made_frame(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """nuScenes root of one key frame as large as a real one: ToyDrive's first; read only."""
+    from s3pt_mm.toydrive import ToyDriveConfig, generate
+
+    folder = tmp_path_factory.mktemp('frame') / 'data'
+    drive = dict(outputs=('nuscenes',), scenes=1, sweeps=0, camera_sweep_scenes=0)
+    generate(folder, ToyDriveConfig.tiny(**drive), progress=False)
+    return keep_one_key_frame(folder / 'nuscenes')
+
+
+@pytest.fixture(scope='session')
+def real_frame() -> Path:
     """The real nuScenes key frame that lies beside the checkout where CI runs; else skip."""
-    root = REPOSITORY.parent / 'shared' / 'data' / 'nuscenes-one-frame'
-    if not root.is_dir():
-        pytest.skip('no real nuScenes frame beside the checkout')
-    return root
+    return beside_the_checkout('nuscenes-one-frame')
+
+
+@pytest.fixture(scope='session', params=['made', 'real'])
+def one_frame(request: pytest.FixtureRequest) -> Path:
+    """nuScenes root of one key frame: what needs a real one runs on one made here, too."""
+    return request.getfixturevalue(f'{request.param}_frame')
+
+
+@pytest.fixture(scope='session')
+def any_frame(request: pytest.FixtureRequest) -> Path:
+    """For tests of minutes: the real key frame, and in a plain clone the one made here."""
+    there = (REAL_DATA / 'nuscenes-one-frame').is_dir()
+    return request.getfixturevalue('real_frame' if there else 'made_frame')
+
+
+def beside_the_checkout(name: str) -> Path:
+    """A folder of real data; skips where it is not there. ``test_layout.py`` demands that what
+    needs it also runs on data made here."""
+    folder = REAL_DATA / name
+    if not folder.is_dir():
+        pytest.skip(f'no {name} beside the checkout')
+    return folder
 
 
 @pytest.fixture(scope='session')

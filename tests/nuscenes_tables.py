@@ -212,3 +212,27 @@ def write_nuscenes(root: Path, scenes: tuple[str, ...] = ('scene-0061', 'scene-0
     for name, rows in tables.items():
         (root / 'v1.0-mini' / f'{name}.json').write_text(json.dumps(rows))
     return root
+
+
+def keep_one_key_frame(root: Path, version: str = 'v1.0-mini') -> Path:
+    """Cut tables down to their first scene's first key frame; its objects were there once."""
+    folder = root / version
+    tables = {path.stem: json.loads(path.read_text()) for path in folder.glob('*.json')}
+    scene = tables['scene'][0]
+    token = scene['first_sample_token']
+    tables['scene'] = [{**scene, 'nbr_samples': 1, 'last_sample_token': token}]
+    alone = {'prev': '', 'next': ''}
+    tables['sample'] = [{**row, **alone} for row in tables['sample'] if row['token'] == token]
+    for name in ('sample_data', 'sample_annotation'):
+        rows = [row for row in tables[name] if row['sample_token'] == token]
+        tables[name] = [{**row, **alone} for row in rows if row.get('is_key_frame', True)]
+    last = {row['instance_token']: row['token'] for row in tables['sample_annotation']}
+    tables['instance'] = [
+        {**row, 'nbr_annotations': 1, 'last_annotation_token': last[row['token']]}
+        | {'first_annotation_token': last[row['token']]}
+        for row in tables['instance']
+        if row['token'] in last
+    ]
+    for name, rows in tables.items():
+        (folder / f'{name}.json').write_text(json.dumps(rows))
+    return root

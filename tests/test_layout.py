@@ -74,6 +74,36 @@ def test_no_file_is_longer_than_a_reader_likes():
     assert not {str(path): length for path, length in lengths.items() if length > 300}
 
 
+def without_a_twin(text: str) -> list[str]:
+    """Tests that need real data, and in a plain clone skip without a twin on data made there."""
+    found = []
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.FunctionDef):
+            continue
+        words = {name.id for name in ast.walk(node) if isinstance(name, ast.Name)}
+        paths = {ast.unparse(part.right) for part in ast.walk(node) if isinstance(part, ast.BinOp)}
+        real = words & {'beside_the_checkout', 'REAL_DATA'} or paths & {"'shared'"}
+        twin = any("'made'" in ast.unparse(decorator) for decorator in node.decorator_list)
+        if 'real_frame' in {argument.arg for argument in node.args.args} or (real and not twin):
+            found.append(node.name)
+    return found
+
+
+def test_what_needs_real_data_also_runs_on_data_made_here():
+    """``one_frame`` has both, ``any_frame`` one of them; ``beside_the_checkout`` is for tests with
+    a kind 'made'."""
+    tests = Path(__file__).parent
+    found = {
+        f'{path.relative_to(tests)}: {name}'
+        for path in tests.rglob('*.py')
+        for name in without_a_twin(path.read_text())
+    }
+    ways = ('any_frame', 'beside_the_checkout', 'real_frame')
+    assert found == {f'conftest.py: {name}' for name in ways}
+    for bad in ('def test_a(real_frame): pass', "def test_b(): root / 'shared' / 'data'"):
+        assert without_a_twin(bad)
+
+
 @pytest.mark.slow
 def test_types(tmp_path: Path):
     """mypy over the folders that pyproject.toml names, as in `make lint`."""

@@ -16,12 +16,12 @@ from s3pt_mm.hosts import compat
 
 compat.apply()
 
-from mmengine.config import Config, DictAction  # noqa: E402
-from mmengine.runner import Runner  # noqa: E402
+from mmengine.config import Config  # noqa: E402
 
-from s3pt_mm.common.errors import DataError  # noqa: E402
+from s3pt_mm.common.errors import ConfigError, DataError, explain  # noqa: E402
 from s3pt_mm.common.files import write_json  # noqa: E402
 from s3pt_mm.data.class_mappings import MAPPINGS, load_mapping  # noqa: E402
+from s3pt_mm.hosts import launch  # noqa: E402
 from s3pt_mm.reports.tables import write_table  # noqa: E402
 
 
@@ -39,21 +39,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--out-dir', required=True)
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='KEY=VALUE for the source config'
+        '--cfg-options', nargs='+', action='extend', help='KEY=VALUE for the source config'
     )
     parser.add_argument(
-        '--target-options', nargs='+', action=DictAction, help='KEY=VALUE for the target config'
+        '--target-options', nargs='+', action='extend', help='KEY=VALUE for the target config'
     )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """What the arguments say; prints the table."""
-    source, target = Config.fromfile(args.config), Config.fromfile(args.target)
-    source.merge_from_dict(args.cfg_options or {})
-    target.merge_from_dict(args.target_options or {})
+    source = _config(args.config, args.cfg_options)
+    target = _config(args.target, args.target_options)
     report = evaluate_domains(source, args.checkpoint, target, args.mapping, Path(args.out_dir))
     print((Path(args.out_dir) / 'domain.md').read_text())
     return report
+
+
+def _config(name: str, options: Sequence[str] | None) -> Config:
+    """A config as ``s3pt-test`` reads it.
+
+    Raises:
+        ConfigError: no such file, an option that nothing reads, or no data to test on.
+    """
+    told = dict(config=name, cfg_options=options, work_dir=None, launcher='none', local_rank=0)
+    arguments = argparse.Namespace(**told)
+    cfg = launch.load_config(arguments)
+    if cfg.get('test_dataloader') is None:
+        raise ConfigError(f'{name}: no test_dataloader')
+    launch.check_data(cfg, 'test_dataloader', name)
+    launch.prepare_testing(cfg, arguments)
+    return cfg
 
 
 def evaluate_domains(
@@ -73,6 +88,9 @@ def evaluate_domains(
 
     Returns:
         ``dict(mapping, source=..., target=..., drop=...)``; ``drop`` is source minus target mIoU.
+
+    Raises:
+        ConfigError: The checkpoint lacks weights of the model.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
     figures = {}
@@ -88,7 +106,7 @@ def evaluate_domains(
         cfg.work_dir = str(out_dir / f'{role}_log')
         cfg.experiment_name = f'domain_{role}_{out_dir.absolute()}'.replace('/', '_')
         cfg.launcher = cfg.get('launcher', 'none')
-        Runner.from_cfg(cfg).test()
+        launch.test(launch.build_runner(cfg))
         figures[role] = json.loads(result.read_text())
     report = dict(
         mapping=mapping,
@@ -126,6 +144,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     try:
         load_mapping(args.mapping)
-    except (DataError, ValueError) as error:
-        raise SystemExit(f'error: {error}') from None
-    run(args)
+        run(args)
+    except (DataError, ValueError, OSError) as error:
+        raise SystemExit(f's3pt-domains: {explain(error)}') from None

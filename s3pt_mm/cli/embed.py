@@ -29,7 +29,7 @@ from s3pt_mm.cli.images_in import (
     load_network,
     read_image,
 )
-from s3pt_mm.common.checksums import sha256
+from s3pt_mm.common.checksums import content_of
 from s3pt_mm.common.errors import DataError, explain
 from s3pt_mm.common.files import replacing, write_json
 
@@ -168,9 +168,7 @@ def run(args: argparse.Namespace) -> None:
     paths = find_images(folder)
     names = [path.relative_to(folder).as_posix() for path in paths]
     # Parts belong to this network, these images and these settings, or they are not found.
-    weights = Path(args.checkpoint).expanduser()  # or an address
-    content = sha256(weights) if weights.is_file() else None
-    told = vars(args) | dict(out=None, device=None, content=content)
+    told = vars(args) | dict(out=None, device=None, content=content_of(args.checkpoint))
     stamps = [(name, path.stat().st_mtime_ns) for name, path in zip(names, paths, strict=True)]
     digest = hashlib.sha256(repr((sorted(told.items()), stamps)).encode()).hexdigest()[:12]
     parts = out.with_name(f'.{out.name}.{digest}.parts')

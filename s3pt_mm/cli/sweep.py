@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import fcntl
+import hashlib
 import json
 import os
 import queue
@@ -23,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from s3pt_mm.common.checksums import sha256
+from s3pt_mm.common.checksums import content_of
 from s3pt_mm.common.files import write_json
 from s3pt_mm.common.shipped import shipped
 from s3pt_mm.reports.tables import write_table
@@ -68,6 +69,19 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return summary
 
 
+def _recipe(config: str) -> str | None:
+    """A hash of what a config says, with all that it inherits; None for none, which training
+    refuses."""
+    path = Path(config)
+    path = path if path.is_file() else shipped('configs') / config.removeprefix('configs/')
+    if not path.is_file():
+        return None
+    from mmengine.config import Config
+
+    text = Config.fromfile(path, import_custom_modules=False).dump()
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def sweep(
     config: str,
     checkpoint: str,
@@ -99,7 +113,8 @@ def sweep(
     settings = dict(
         config=str(config),
         checkpoint=str(checkpoint),
-        content=sha256(checkpoint) if Path(checkpoint).is_file() else None,
+        content=content_of(checkpoint),
+        recipe=_recipe(str(config)),
         max_iters=max_iters,
         options=list(options),
     )

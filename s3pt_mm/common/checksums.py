@@ -4,11 +4,14 @@
 
     # iter 10 run 5f0c9a3e
     <64 hex digits>  iter_10.pth
+
+A ``.safetensors`` file of ours holds the hash of its content itself, in its metadata.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import zipfile
 from collections.abc import Iterable
@@ -19,6 +22,8 @@ from s3pt_mm.common.errors import DataError
 from s3pt_mm.common.files import write_text
 
 _AGAIN = 'Copy it again from its source, or take an earlier one'
+CONTENT_HASH = 'sha256'
+"""Key in the metadata of ``.safetensors``: of everything in the file but this entry."""
 
 
 def checksum_path(path: Path) -> Path:
@@ -51,6 +56,17 @@ def sha256(path: str | Path) -> str:
     return digest.hexdigest()
 
 
+def content_of(path: str | Path) -> str | None:
+    """A hash of a file's bytes, or of all files' in a folder with their names; None for neither
+    (an address, a name)."""
+    path = Path(path).expanduser()
+    if path.is_dir():
+        files = sorted(found for found in path.rglob('*') if found.is_file())
+        lines = [f'{found.relative_to(path)} {sha256(found)}\n' for found in files]
+        return hashlib.sha256(''.join(lines).encode(errors='backslashreplace')).hexdigest()
+    return sha256(path) if path.is_file() else None
+
+
 def fault(path: Path) -> str | None:
     """What is wrong with a file of weights, or None when it is whole as far as can be told.
 
@@ -80,6 +96,32 @@ def _archive_fault(file: Path | IO[bytes], beside: str = '') -> str | None:
     return None if member is None else f'altered: bad CRC in its member {member}'
 
 
+def content_hash(file: IO[bytes]) -> tuple[str, str | None]:
+    """(what the content of an open ``.safetensors`` file hashes to, what its metadata says).
+
+    Raises:
+        ValueError: The header is no header.
+    """
+    file.seek(0)
+    header = json.loads(file.read(int.from_bytes(file.read(8), 'little')))
+    said = header.get('__metadata__', {}).pop(CONTENT_HASH, None)
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    while chunk := file.read(1 << 22):
+        digest.update(chunk)
+    return digest.hexdigest(), said
+
+
+def _content_fault(path: Path) -> str | None:
+    try:
+        with open(path, 'rb') as file:
+            found, said = content_hash(file)
+    except (ValueError, AttributeError, MemoryError, OverflowError):
+        return None  # no header: its reader says what it misses
+    if said in (None, found):
+        return None
+    return f'altered: its content hashes to {found[:12]}..., its metadata says {said[:12]}...'
+
+
 def verify_open(file: IO[bytes], name: str) -> None:
     """:func:`verify` for a file that has no place: what a store or an archive hands over.
 
@@ -96,12 +138,16 @@ def verify_open(file: IO[bytes], name: str) -> None:
 def verify(path: str | Path) -> None:
     """Refuse a file of weights that is not as it was written; call it before every reading.
 
-    Files of other makers without a checksum file and without CRCs (safetensors, torch's old format)
-    pass: their readers judge them.
+    Files of other makers without a checksum file, CRCs or a hash in their metadata (safetensors,
+    torch's old format) pass: their readers judge them.
 
     Raises:
         DataError: The file is torn or altered.
     """
-    path = Path(path)
-    if (checksum_path(path).is_file() or zipfile.is_zipfile(path)) and (wrong := fault(path)):
+    path, wrong = Path(path), None
+    if checksum_path(path).is_file() or zipfile.is_zipfile(path):
+        wrong = fault(path)
+    elif path.suffix == '.safetensors':
+        wrong = _content_fault(path)
+    if wrong:
         raise DataError(path, wrong, _AGAIN)

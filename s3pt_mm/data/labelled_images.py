@@ -20,6 +20,7 @@ from torch import Tensor
 from s3pt_mm.data.class_lists import class_set as find_class_set
 from s3pt_mm.data.class_sets import ClassSet
 from s3pt_mm.data.label_maps import folder_pairs, load_list, read_label_map
+from s3pt_mm.data.transforms.image import EncodedImage
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -207,18 +208,20 @@ class LabelledImages(torch.utils.data.Dataset):
         """
         img_path, seg_path = self.pairs[index]
         height, width = self.image_size
-        with Image.open(img_path) as file:
-            size = (file.height, file.width)
-            left, top, right, bottom = box = (
-                draw_box(file.width, file.height) if draw_box else (0, 0, file.width, file.height)
-            )
-            # A JPEG may be decoded at half size when that is still no smaller than asked for.
-            least = (width * file.width / (right - left), height * file.height / (bottom - top))
-            file.draft('RGB', tuple(int(np.ceil(side)) for side in least))
-            ratio = file.width / size[1], file.height / size[0]
-            decoded = tuple(edge * ratio[axis % 2] for axis, edge in enumerate(box))
-            image = file.convert('RGB').resize(
-                (width, height), Image.Resampling.BILINEAR, box=decoded
-            )
+        file = EncodedImage(Path(img_path).read_bytes(), img_path)
+        across, down = file.size
+        left, top, right, bottom = box = (
+            draw_box(across, down) if draw_box else (0, 0, across, down)
+        )
+        # A JPEG may be decoded at half size when that is still no smaller than asked for.
+        least = (width * across / (right - left), height * down / (bottom - top))
+        most = min(across // np.ceil(least[0]), down // np.ceil(least[1])) if file.is_jpeg else 1
+        pixels = file.decode(next(r for r in (8, 4, 2, 1) if r <= max(most, 1)))
+        ratio = pixels.shape[1] / across, pixels.shape[0] / down
+        decoded = tuple(edge * ratio[axis % 2] for axis, edge in enumerate(box))
+        image = Image.fromarray(pixels).resize(
+            (width, height), Image.Resampling.BILINEAR, box=decoded
+        )
+        size = (down, across)
         label_map = read_label_map(seg_path, self.class_set, image_size=size, img_path=img_path)
         return LabelledImage(normalised(image), label_map[top:bottom, left:right], img_path)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.dist import init_dist
 from mmengine.registry import (
     DATA_SAMPLERS,
     DATASETS,
@@ -31,13 +32,28 @@ from mmengine.registry import (
 )
 from mmengine.runner import Runner
 from mmengine.runner.utils import set_random_seed
+from mmengine.utils.dl_utils import set_multi_processing
+from torch.distributed import init_process_group
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.utils.data import DataLoader
 
 from s3pt_mm.common.errors import ConfigError
+from s3pt_mm.hosts.options import look_up
 
 _FREE = frozenset(('type', '_scope_', '_delete_'))
 _FIXED = {
     'env_cfg': {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'},
+    'env_cfg.mp_cfg': set(inspect.signature(set_multi_processing).parameters) - {'distributed'},
+    'env_cfg.dist_cfg': {
+        *inspect.signature(init_dist).parameters,
+        *inspect.signature(init_process_group).parameters,
+    }
+    - {'launcher', 'kwargs'},
+    'optim_wrapper.clip_grad': {
+        *inspect.signature(clip_grad_norm_).parameters,
+        *inspect.signature(clip_grad_value_).parameters,
+    }
+    - {'parameters'},
     'auto_scale_lr': {'enable', 'base_batch_size'},
     'randomness': set(inspect.signature(set_random_seed).parameters),
 }
@@ -163,7 +179,7 @@ def check_arguments(cfg: Config, given: Iterable[str] = ()) -> None:
 
 def _check_all(cfg: Config, given: set[str]) -> None:
     for section, allowed in _FIXED.items():
-        _compare(section, cfg.get(section) or (), allowed, section)
+        _compare(section, look_up(cfg._cfg_dict, section) or (), allowed, section)
     if isinstance(cfg.get('custom_hooks'), Mapping):
         raise ConfigError('custom_hooks is a list, and this config has none to change')
     hooks = cfg.get('default_hooks') or {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -178,10 +179,20 @@ def claim_work_folder(cfg: Config, config_file: str, *, training: bool) -> None:
 
 
 def _holder(folder: Path, name: str) -> dict[str, str] | None:
-    """Whose run a folder holds; from the config that mmengine left where there is no record."""
+    """Whose run a folder holds; from the config that mmengine left where there is no record.
+
+    Raises:
+        ConfigError: The record is damaged.
+    """
     record = folder / RECORD
     if record.is_file():
-        return Config.fromfile(str(record)).to_dict()
+        try:  # as data: mmengine's reader would follow `_base_` and `custom_imports`
+            there = json.loads(record.read_text(encoding='utf-8'))
+        except (OSError, ValueError):
+            there = None
+        if not isinstance(there, dict) or not isinstance(there.get('config'), str):
+            raise ConfigError(f'{record} is damaged: remove it if the run in {folder} is yours')
+        return there
     if not (folder / 'last_checkpoint').is_file():
         return None
     configs = [path.stem for path in folder.glob('*.py')]
@@ -263,13 +274,16 @@ class StartingWeightsHook(Hook):
         """Compare names and shapes; a part of the model (a backbone, all but a head) may be there.
 
         Raises:
-            ConfigError: fewer than half of the file's weights fit.
+            ConfigError: fewer than half of the file's weights fit, and they fill no part of the
+                model.
         """
         theirs = weights_of(checkpoint)
         model = unwrap(runner.model)
         own = model.state_dict()
-        fitting = [n for n in theirs if n in own and theirs[n].shape == own[n].shape]
-        if 2 * len(fitting) < len(theirs) or not fitting:
+        fitting = {n for n in theirs if n in own and theirs[n].shape == own[n].shape}
+        parts = {name.partition('.')[0] for name in fitting}
+        missing = {name.partition('.')[0] for name in own.keys() - fitting}
+        if 2 * len(fitting) < len(theirs) and not parts - missing or not fitting:
             raise ConfigError(
                 f'load_from={runner._load_from} does not fit {type(model).__name__}: '
                 f'{len(fitting)} of its {len(theirs)} entries have a name and shape of the model. '

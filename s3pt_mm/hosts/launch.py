@@ -133,8 +133,7 @@ def prepare_training(cfg: Config, args: argparse.Namespace) -> list[str]:
         if 'auto_scale_lr' not in cfg:
             raise LaunchError(f'{args.config}: --auto-scale-lr needs auto_scale_lr.base_batch_size')
         cfg.auto_scale_lr.enable = True
-    given = read_options(args.cfg_options, cfg)
-    set_epochs(cfg, args.epochs)
+    given = set_epochs(cfg, args.epochs, read_options(args.cfg_options, cfg))
     lines = [
         follow_length(cfg, given),
         *fit_loaders(cfg, given, ranks_here(args.launcher)),

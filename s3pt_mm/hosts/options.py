@@ -25,6 +25,12 @@ READ_BESIDE_THE_RUNNER = frozenset(
 _PATH = re.compile(
     r'(^|_)(root|file|path|dir|folder|prefix|suffix|checkpoint|from|init)$|^(depth_map|class_set)$'
 )
+_TEXTS = ('include', 'exclude', 'suffixes', 'cameras')
+"""Lists of names and patterns: a folder or camera may be called 2024."""
+
+_LIST = re.compile(r'[\[(]([^][()]*(?:\[[^][]*\][^][()]*)*)[\])]')
+"""``[a,b]`` with patterns like ``[0-9]*`` in it; ``[0-9]*_[LR]`` is one pattern and no list."""
+
 _SHOWN = 4
 _FREE_FORM = ('test_cfg', 'train_cfg', 'mp_cfg', 'clip_grad', 'init_cfg')
 """Dicts without a class of their own: hosts take the keys that they know and ignore the rest."""
@@ -39,7 +45,8 @@ def is_path_key(key: str) -> bool:
 def read_value(key: str, text: str, current: Any = None) -> Any:
     """The value of one option.
 
-    Paths are taken as they are, blanks, commas, digits and all. A text that replaces a text keeps
+    Paths are taken as they are, blanks, commas, digits and all; patterns and names of cameras are
+    a list of texts. A text that replaces a text keeps
     its blanks and commas unless it stands in brackets. Everything else is read as OpenMMLab does:
     numbers, True, False, None, ``[a,b]``, ``(a,b)`` and ``a,b``.
 
@@ -52,6 +59,10 @@ def read_value(key: str, text: str, current: Any = None) -> Any:
         return None
     if is_path_key(key) and not isinstance(current, list | tuple):
         return text
+    if key.rpartition('.')[2] in _TEXTS:
+        found = _LIST.fullmatch(text)
+        parts = (part.strip().strip('\'"') for part in (found[1] if found else text).split(','))
+        return [part for part in parts if part]
     bracketed = text[:1] + text[-1:] in ('[]', '()')
     if isinstance(current, str) and not bracketed and re.search(r'[\s,]', text):
         return text

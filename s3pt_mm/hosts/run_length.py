@@ -14,22 +14,29 @@ _WARMUP_SHARE, _TEMPERATURE_SHARE, _FREEZE_SHARE = 1 / 10, 1 / 2, 1 / 5
 8 of 40. Choices of this package."""
 
 
-def set_epochs(cfg: Config, epochs: int | None) -> None:
+def set_epochs(cfg: Config, epochs: int | None, given: Mapping[str, Any]) -> Mapping[str, Any]:
     """``--epochs N``: write the key that :func:`follow_length` reads.
 
+    Returns:
+        Options of the command line, this one among them.
+
     Raises:
-        ConfigError: the run counts iterations.
+        ConfigError: the run counts iterations, or another length was given too.
     """
     if epochs is None:
-        return
+        return given
+    if given.get('epochs', epochs) != epochs:
+        raise ConfigError(
+            f'--epochs {epochs} and --cfg-options epochs={given["epochs"]} name two lengths: '
+            'give one of them'
+        )
     if _unit(cfg) != 'epochs':
         raise ConfigError(
             f'--epochs {epochs}: this config counts iterations: set max_iters=N '
             '(--cfg-options max_iters=N); its schedules follow too'
         )
     cfg['epochs'] = epochs
-    if not cfg.get('param_scheduler'):
-        cfg.train_cfg.max_epochs = epochs
+    return {**given, 'epochs': epochs}
 
 
 def follow_length(cfg: Config, given: Mapping[str, Any]) -> str | None:
@@ -44,7 +51,7 @@ def follow_length(cfg: Config, given: Mapping[str, Any]) -> str | None:
 
     Args:
         cfg: merged config; edited in place.
-        given: options of the command line. Schedulers set there are left as they are.
+        given: options of the command line. Where it sets a scheduler, all keep their times.
 
     Returns:
         The line to log, or None where nothing changed.
@@ -63,11 +70,26 @@ def follow_length(cfg: Config, given: Mapping[str, Any]) -> str | None:
     loop = cfg.get('train_cfg') or {}
     if cfg.get(name) is None or loop.get(key) is None:
         return None
+    said = [given[option] for option in (name, f'train_cfg.{key}') if option in given]
+    if len(set(map(str, said))) > 1:
+        raise _two_lengths(name, said[0], key, said[1])
     schedulers = list(_schedulers(cfg, by_epoch=name == 'epochs'))
-    if any(option.startswith('param_scheduler') for option in given):
-        loop[key] = given.get(name, loop[key])
-        cfg[name] = loop[key]
-        return None
+    ends = max(map(_end, schedulers), default=0)
+    if schedulers and any(option.startswith('param_scheduler') for option in given):
+        lengths = set(said) or {cfg[name], loop[key]}
+        told = bool(said) or len(lengths) > 1
+        if len(lengths) > 1:
+            lengths -= {ends}
+        if len(lengths) > 1:
+            raise _two_lengths(name, cfg[name], key, loop[key])
+        (length,) = lengths
+        if not told:
+            return None
+        _set_length(cfg, name, key, length)
+        return (
+            f'Length: {name}={length}; schedules keep the times that they have with '
+            f'--cfg-options param_scheduler, and end at {ends}.'
+        )
     if not schedulers:  # nothing has to follow, and nothing tells which number is the new one
         if name in given:
             loop[key] = cfg[name]
@@ -79,27 +101,37 @@ def follow_length(cfg: Config, given: Mapping[str, Any]) -> str | None:
                 'config has no schedule that tells which is meant: set both'
             )
         return None
-    written = max(_end(scheduler) for scheduler in schedulers) or loop[key]
+    written = ends or loop[key]
     changed = {value for value in (cfg[name], loop[key]) if value != written}
     if not changed:
         return None
     if len(changed) > 1:
-        raise ConfigError(
-            f'{name}={cfg[name]} and train_cfg.{key}={loop[key]} name two lengths: give one of them'
-        )
+        raise _two_lengths(name, cfg[name], key, loop[key])
     length = changed.pop()
-    if not isinstance(length, int) or length < 1:
-        raise ConfigError(f'{name}={length!r}: give a whole number of at least 1')
-    cfg[name] = loop[key] = length
-    if loop.get('val_interval') is not None:
-        loop['val_interval'] = min(loop['val_interval'], length)
+    _set_length(cfg, name, key, length)
     cfg['param_scheduler'] = _scaled(cfg.param_scheduler, schedulers, written, length)
-    if name == 'epochs':
-        _cap_hooks(cfg, length)
     return (
         f'Length: {name}={length} in place of {written}; schedules end there, warm-ups take at '
         'most a tenth of it (docs/configs.md).'
     )
+
+
+def _two_lengths(name: str, first: Any, key: str, second: Any) -> ConfigError:
+    return ConfigError(
+        f'{name}={first} and train_cfg.{key}={second} name two lengths: give one of them'
+    )
+
+
+def _set_length(cfg: Config, name: str, key: str, length: Any) -> None:
+    """Loop, validation and hooks of a run of this length."""
+    if not isinstance(length, int) or length < 1:
+        raise ConfigError(f'{name}={length!r}: give a whole number of at least 1')
+    loop = cfg.train_cfg
+    cfg[name] = loop[key] = length
+    if loop.get('val_interval') is not None:
+        loop['val_interval'] = min(loop['val_interval'], length)
+    if name == 'epochs':
+        _cap_hooks(cfg, length)
 
 
 def _unit(cfg: Config) -> str:

@@ -18,6 +18,10 @@ from s3pt_mm.probes.evaluation import evaluate_with_controls, knn_head
 from s3pt_mm.probes.patches import Views
 
 
+class _AskedToLeave(Exception):  # noqa: N818  no error
+    pass
+
+
 @HOOKS.register_module()
 class KnnProbeHook(Hook):
     """Dense k-NN mIoU of the teacher on a small labelled split, before training and every n epochs.
@@ -94,13 +98,27 @@ class KnnProbeHook(Hook):
             self.probe(runner)
 
     @master_only
-    def probe(self, runner: Runner) -> dict[str, Any]:
-        """Evaluate now; the result is also appended to ``history``."""
+    def probe(self, runner: Runner) -> dict[str, Any] | None:
+        """Evaluate now; the result is also appended to ``history``. None if a signal (SIGTERM)
+        asked to leave meanwhile: minutes may be more than a scheduler waits."""
         if self._images is None:
             train, val = self.splits
             self._images = LabelledImages.build(**train), LabelledImages.build(**val)
         backbone = unwrap(runner.model).teacher['backbone']
-        result = evaluate_with_controls(backbone, *self._images, self.heads, **self.settings)['knn']
+
+        def give_up(*_: Any) -> None:
+            if any(getattr(hook, 'asked_to_leave', False) for hook in runner.hooks):
+                raise _AskedToLeave
+
+        handle = backbone.register_forward_pre_hook(give_up)
+        try:
+            figures = evaluate_with_controls(backbone, *self._images, self.heads, **self.settings)
+        except _AskedToLeave:
+            runner.logger.info(f'k-NN probe at iteration {runner.iter} given up: asked to leave')
+            return None
+        finally:
+            handle.remove()
+        result = figures['knn']
         result = dict(result, iteration=runner.iter)
         self.history.append(result)
         write_json(self._file, self.history)

@@ -169,9 +169,10 @@ class SafeCheckpointHook(AtomicBestCheckpoint):
     ) -> None:
         """A signal need not wait for the end of a validation in training (one process only)."""
         validating = getattr(runner._train_loop, 'validation_pending', False)
-        if self._signals.received and validating and dist.get_world_size() == 1:
-            self._save(runner, self._file_name(runner))
-            self._leave(runner)
+        if self.asked_to_leave and validating and dist.get_world_size() == 1:
+            if self._finite(runner):  # else the next safe point refuses, or waits for a good step
+                self._save(runner, self._file_name(runner))
+                self._leave(runner)
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Nothing: saving happens at the loop's safe points."""
@@ -197,7 +198,19 @@ class SafeCheckpointHook(AtomicBestCheckpoint):
         if self._state is not None:
             checkpoint[STATE_KEY] = self._state
 
+    @property
+    def asked_to_leave(self) -> bool:
+        """Whether a signal has come: work that can be done again may be given up."""
+        return self._signals.received is not None
+
     # --------------------------------------------------------------- internals
+    def _finite(self, runner: Runner) -> bool:
+        return not agree(len(non_finite(runner)) + self._in_doubt(runner))
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        if self._finite(runner):
+            super()._save_best_checkpoint(runner, metrics)
+
     def _request(self, runner: Runner) -> int:
         """What this rank wants: nothing, a checkpoint, or a checkpoint and the exit."""
         if self._signals.received:

@@ -5,36 +5,17 @@ from __future__ import annotations
 import os.path as osp
 from typing import Any, ClassVar
 
-import cv2
 from mmseg.datasets import BaseSegDataset, CityscapesDataset
 from mmseg.registry import DATASETS
 
-from s3pt_mm.common.errors import DataError
 from s3pt_mm.data.class_lists import class_set as find_class_set
 from s3pt_mm.data.label_maps import folder_pairs, load_list
 
 _PREFIXES = frozenset(('img_path', 'seg_map_path'))
 
 
-class _NamesFile(BaseSegDataset):
-    """mmcv's loader says of an empty file only that a buffer is empty."""
-
-    def prepare_data(self, idx: int) -> Any:
-        """The item after its pipeline.
-
-        Raises:
-            DataError: OpenCV refuses the image.
-        """
-        try:
-            return super().prepare_data(idx)
-        except cv2.error as error:
-            path = self.get_data_info(idx)['img_path']
-            problem = f'OpenCV refuses this image ({" ".join(str(error).split())})'
-            raise DataError(path, problem, 'Copy the file again') from error
-
-
 @DATASETS.register_module()
-class NuImagesDataset(_NamesFile):
+class NuImagesDataset(BaseSegDataset):
     """nuImages with the masks and lists of ``s3pt-data nuimages``.
 
     Use ``LoadSegmentationLabels`` in the pipeline: mask files hold the devkit's ids, which only it
@@ -93,7 +74,7 @@ class NuImagesDataset(_NamesFile):
 
 
 @DATASETS.register_module()
-class FolderSegDataset(_NamesFile):
+class FolderSegDataset(BaseSegDataset):
     """Any folder of images and masks with a class list (docs/own_labels.md).
 
     Use ``LoadSegmentationLabels`` in the pipeline.
@@ -157,7 +138,7 @@ def _item(img_path: str, seg_map_path: str, class_set: str) -> dict[str, Any]:
 
 
 @DATASETS.register_module()
-class ACDCSegDataset(_NamesFile, CityscapesDataset):
+class ACDCSegDataset(CityscapesDataset):
     """ACDC (arXiv 2104.13395): ``rgb_anon/<condition>/<split>`` and ``gt/<condition>/<split>``."""
 
     def __init__(
@@ -170,7 +151,7 @@ class ACDCSegDataset(_NamesFile, CityscapesDataset):
 
 
 @DATASETS.register_module()
-class FoggyCityscapesDataset(_NamesFile, CityscapesDataset):
+class FoggyCityscapesDataset(CityscapesDataset):
     """Foggy Cityscapes (arXiv 1708.07819): ``leftImg8bit_foggyDBF`` with Cityscapes' own labels.
 
     Args:
@@ -183,7 +164,7 @@ class FoggyCityscapesDataset(_NamesFile, CityscapesDataset):
 
 
 @DATASETS.register_module()
-class FoggyDrivingDataset(_NamesFile, CityscapesDataset):
+class FoggyDrivingDataset(CityscapesDataset):
     """Foggy Driving (arXiv 1708.07819): ``leftImg8bit/public`` with its own coarse or fine
     labels."""
 

@@ -10,8 +10,12 @@ from mmseg.registry import TRANSFORMS
 
 from s3pt_mm.data.class_lists import class_set
 from s3pt_mm.data.label_maps import read_label_map
+from s3pt_mm.data.transforms.whole_image import LoadWholeImage
 
 _class_set = functools.cache(class_set)  # a file is read once a process, not once an image
+
+
+TRANSFORMS.register_module(name='LoadImageFromFile', module=LoadWholeImage)
 
 
 @TRANSFORMS.register_module()

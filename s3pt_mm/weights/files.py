@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from s3pt_mm.common.checksums import CONTENT_HASH, content_hash
 from s3pt_mm.common.files import replacing
 
 
@@ -19,7 +21,8 @@ def write_weights(
 
     Args:
         state: tensors by name.
-        path: the file; an existing one is replaced only by the complete new one.
+        path: the file; an existing one is replaced only by the complete new one. A
+            ``.safetensors`` holds a hash of its content, which reading compares.
         metadata: text beside the weights (``meta`` of a ``.pth``).
     """
     # A copy each: views of one storage would be stored whole (.pth) or refused (safetensors).
@@ -29,6 +32,8 @@ def write_weights(
         if Path(path).suffix == '.safetensors':
             from safetensors.torch import save
 
-            file.write(save(tensors, metadata={**metadata, 'format': 'pt'}))
+            texts = {**metadata, 'format': 'pt'}
+            digest, _ = content_hash(io.BytesIO(save(tensors, metadata=texts)))
+            file.write(save(tensors, metadata={**texts, CONTENT_HASH: digest}))
         else:
             torch.save({'state_dict': tensors, 'meta': dict(metadata)}, file)

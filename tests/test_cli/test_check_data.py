@@ -15,6 +15,7 @@ from s3pt_mm.common.errors import DataError
 from s3pt_mm.data.datasets.image_folder import ImageFolderDataset
 from s3pt_mm.data.datasets.nuscenes_images import NuScenesImages
 from s3pt_mm.data.transforms.image import EncodedImage
+from tests.damaged_jpegs import DAMAGE
 from tests.nuscenes_tables import write_jpeg
 from tests.tool_runs import load_tool
 
@@ -70,19 +71,9 @@ def jpeg():
     return cv2.imencode('.jpg', cv2.resize(noise, (1600, 900)))[1].tobytes()
 
 
-DAMAGE = {
-    'hole': lambda data: data[: len(data) // 2] + bytes(2000) + data[len(data) // 2 + 2000 :],
-    'small hole': lambda data: data[: len(data) // 2] + bytes(99) + data[len(data) // 2 + 99 :],
-    'missing third': lambda data: data[: len(data) // 3] + data[2 * len(data) // 3 :],
-    'half and an end mark': lambda data: data[: len(data) // 2] + b'\xff\xd9',
-    'half': lambda data: data[: len(data) // 2],
-    'zeros at the end': lambda data: data[: len(data) // 2] + bytes(len(data) // 2),
-}
-
-
 @pytest.mark.parametrize('damage', DAMAGE)
 def test_damage_inside_a_jpeg_is_found_by_check_and_loader(jpeg, tmp_path, damage):
-    """OpenCV and Pillow decode the first four without a word."""
+    """Whatever happened to it."""
     for number in range(3):
         (tmp_path / f'{number}.jpg').write_bytes(jpeg)
     (tmp_path / '1.jpg').write_bytes(DAMAGE[damage](jpeg))
@@ -92,6 +83,17 @@ def test_damage_inside_a_jpeg_is_found_by_check_and_loader(jpeg, tmp_path, damag
     assert [(os.path.basename(p['file']), p['kind']) for p in problems] == [('1.jpg', 'torn')]
     with pytest.raises(DataError, match='1.jpg: the JPEG is torn or damaged'):
         EncodedImage((tmp_path / '1.jpg').read_bytes(), '1.jpg').decode(4)
+
+
+@pytest.mark.parametrize('damage', DAMAGE)
+@pytest.mark.parametrize('ending', ['.png', '.tiff'])
+def test_damage_inside_other_images(jpeg, damage, ending):
+    """PNG has checksums; OpenCV paints a hole in a TIFF. What has neither is in docs/data.md."""
+    pixels = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_REDUCED_COLOR_8)
+    whole = cv2.imencode(ending, pixels)[1].tobytes()
+    assert np.array_equal(EncodedImage(whole, 'x').decode(), pixels[..., ::-1])
+    with pytest.raises(DataError, match='x: not a (whole|readable) image'):
+        EncodedImage(DAMAGE[damage](whole), 'x').decode()
 
 
 @pytest.mark.parametrize('reduction', [1, 2, 4, 8])

@@ -102,6 +102,21 @@ def test_other_weights_at_the_same_path_are_refused(train, tmp_path):
         sweep('p.py', weights, out_dir=tmp_path / 'out', learning_rates=[1e-3])
 
 
+@pytest.mark.parametrize('changed', ['hub/model.safetensors', 'base.py'])
+def test_so_are_a_folder_of_weights_and_a_config_that_changed(train, tmp_path, changed):
+    (tmp_path / 'hub').mkdir()
+    (tmp_path / 'hub/model.safetensors').write_bytes(b'one')
+    (tmp_path / 'base.py').write_text('crop = 1\n')
+    config = tmp_path / 'p.py'
+    config.write_text("_base_ = ['base.py']\n")
+    options = dict(out_dir=tmp_path / 'out', learning_rates=[1e-3])
+    first = sweep(config, tmp_path / 'hub', **options)
+    assert sweep(config, tmp_path / 'hub', **options) == first
+    (tmp_path / changed).write_text('crop = 2\n')
+    with pytest.raises(ValueError, match='other settings .*(content|recipe).*another --out-dir'):
+        sweep(config, tmp_path / 'hub', **options)
+
+
 def test_a_failure_names_the_log(train, tmp_path):
     with pytest.raises(RuntimeError, match=r'(?s)status 1.*sweep.log.*boom: no such data'):
         sweep('p.py', 'w.pth', out_dir=tmp_path / 'o', options=['fail=1'])

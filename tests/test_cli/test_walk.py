@@ -14,6 +14,7 @@ from PIL import Image
 
 from s3pt_mm.cli import create_data, look, train
 from s3pt_mm.weights.files import write_weights
+from tests.conftest import beside_the_checkout
 
 ARCH = dict(embed_dims=48, num_layers=2, num_heads=3, feedforward_channels=192)
 SMALL = """
@@ -72,11 +73,7 @@ def test_log_and_public_weights_to_a_page(
 ) -> None:
     """``s3pt-data``, ``s3pt-train --init``, ``s3pt-look``, against where it started from."""
     monkeypatch.setattr(sys, 'path', [*sys.path, str(repository)])
-    log = repository.parent / 'shared' / 'data' / kind
-    if kind == 'made':
-        log = a_log(tmp_path / 'log')
-    elif not log.is_dir():
-        pytest.skip(f'no {kind} beside the checkout')
+    log = a_log(tmp_path / 'log') if kind == 'made' else beside_the_checkout(kind)
     images = log / 'images'
     public, work = tmp_path / 'public.pth', tmp_path / 'work'
     public_weights(public, 'timm' if kind == 'camvid' else 'dino')

@@ -243,6 +243,7 @@ def test_hook_and_linear_probe_take_own_classes(street: Path, tmp_path: Path) ->
     scalars: dict[str, float] = {}
     runner = SimpleNamespace(
         model=model,
+        hooks=[SimpleNamespace(), SimpleNamespace(asked_to_leave=False)],
         iter=0,
         work_dir=str(tmp_path),
         logger=MMLogger.get_instance('own'),
@@ -254,6 +255,9 @@ def test_hook_and_linear_probe_take_own_classes(street: Path, tmp_path: Path) ->
     (probed,) = json.loads((tmp_path / 'knn_probe.json').read_text())
     assert list(probed['IoU']) == ['sky', 'road', 'car'] and probed['IoU']['car'] is None
     assert scalars['knn/mIoU'] == probed['mIoU']
+    runner.hooks[1].asked_to_leave = True  # SIGTERM: a scheduler may not wait for a probe
+    assert hook.probe(runner) is None and len(hook.history) == 1
+    assert not raw._forward_pre_hooks
     images = LabelledImages.build(**split)
     linear = evaluate_with_controls(
         backbone, images, images, dict(linear=linear_head()), crops=1, memory_size=None, seed=0,

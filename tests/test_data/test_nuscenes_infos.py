@@ -163,10 +163,12 @@ def test_sweep_points_meet_in_the_key_frame(train):
         np.testing.assert_allclose(np.array(points['lidar2sensor']) @ key, seen, atol=1e-6)
 
 
-def test_real_frame_end_to_end(one_frame, tmp_path):
+def test_one_frame_end_to_end(one_frame, tmp_path):
     paths = create_infos(root=one_frame, version='v1.0-mini', out_dir=tmp_path, workers=1)
     train, val = map(load_info_file, paths)
-    assert len(train['data_list']) == 1 and len(train['data_list'][0]['instances']) == 68
+    annotations = json.loads((one_frame / 'v1.0-mini/sample_annotation.json').read_text())
+    (info,) = train['data_list']
+    assert len(info['instances']) == len(annotations) > 60
     assert val['data_list'] == []  # an empty split is legal as a file ...
     assert len(NuScenesImages(data_root=str(one_frame), ann_file=str(paths[0]))) == 6
     with pytest.raises(DataError, match='no images'):  # ... but cannot be trained on
@@ -318,6 +320,52 @@ def test_a_bad_row_is_named_and_its_sample_skipped(copy_of_root, tmp_path, table
         create_infos(**kwargs)
     paths = create_infos(**kwargs, on_error='skip', max_failed_share=0.5)
     assert [len(load_info_file(path)['data_list']) for path in paths] == [1, 2]
+
+
+def dropped(token):
+    return lambda row: row['token'] != token
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        (first('scene-0061-CAM_BACK-1', rotation=[0, 0, 0, 0]), 'ego_pose.json.*no direction'),
+        (dropped('scene-0061-CAM_BACK-1'), "image sweep scene-0061-CAM_BACK-1 refers to '"),
+        (None, r'CAM_BACK-1\.jpg.*absent'),
+    ],
+)
+def test_a_bad_image_sweep_is_named_and_its_sample_skipped(copy_of_root, tmp_path, change, words):
+    if change:
+        edit(copy_of_root / 'v1.0-mini', 'ego_pose', change)
+    else:
+        (copy_of_root / 'sweeps/CAM_BACK/scene-0061-CAM_BACK-1.jpg').unlink()
+    kwargs = dict(root=copy_of_root, version='v1.0-mini', out_dir=tmp_path / 'out', workers=1)
+    kwargs |= dict(image_sweeps=True, max_sweeps=0)
+    with pytest.raises(DataError, match=words):
+        create_infos(**kwargs)
+    with pytest.raises(DataError, match='1 of 4 samples failed'):
+        create_infos(**kwargs, on_error='skip')
+    train, val = create_infos(**kwargs, on_error='skip', max_failed_share=0.5)
+    assert [i['token'] for i in load_info_file(train)['data_list']] == ['scene-0061-sample0']
+    assert len(load_info_file(val)['data_list']) == 2
+
+
+@pytest.mark.parametrize(
+    ('table', 'change', 'words'),
+    [
+        ('sample', first('scene-0061-sample0', next='x'), "scene scene-0061 refers to 'x'"),
+        ('scene', first('scene-0061', first_sample_token='x'), "scene scene-0061 refers to 'x'"),
+        ('sample_data', first('scene-0061-CAM_BACK-0', next='x'), "chain of .* refers to 'x'"),
+    ],
+)
+@pytest.mark.parametrize('on_error', ['raise', 'skip'])
+def test_a_broken_chain_of_rows_stops_with_its_name(
+    copy_of_root, tmp_path, table, change, words, on_error
+):
+    edit(copy_of_root / 'v1.0-mini', table, change)
+    kwargs = dict(root=copy_of_root, version='v1.0-mini', out_dir=tmp_path / 'out', workers=1)
+    with pytest.raises(DataError, match=words):
+        create_infos(**kwargs, image_sweeps=True, max_sweeps=0, on_error=on_error)
 
 
 @pytest.mark.parametrize('value', [[], [[NAN] * 3] * 3, [[1, 0], [0, 1]]])

@@ -385,8 +385,11 @@ def test_a_hosts_loader_and_backend_give_our_loaders_views(tmp_path, suffix, vie
     ]
     ours = run([dict(type='LoadImage'), *rest], item)
     host = run([dict(type='LoadImageFromFile'), *rest], item)
-    backend = dict(type='LoadImageFromFile', backend_args=dict(backend='test_store'))
+    backend = dict(type='LoadWholeImage', backend_args=dict(backend='test_store'))
     stored = run([backend, *rest], item | dict(img_path='store://frame'))
+    Store.files['store://torn'] = path.read_bytes()[:-100]
+    with pytest.raises(DataError, match='store://torn: '):
+        run([backend, *rest], item | dict(img_path='store://torn'))
     for other in (host, stored):
         assert all(torch.equal(a, b) for a, b in zip(ours['inputs'], other['inputs'], strict=True))
         assert torch.equal(

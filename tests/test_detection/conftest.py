@@ -20,7 +20,7 @@ IMAGE_SIZE = (90, 160)  # height, width: nuScenes' shape at a tenth
 @pytest.fixture(scope='session', params=['made', 'real'])
 def frame_root(request: pytest.FixtureRequest) -> Path:
     """nuScenes root of frames: a tiny ToyDrive, and the real key frame where it is there."""
-    return request.getfixturevalue({'made': 'toydrive', 'real': 'one_frame'}[request.param])
+    return request.getfixturevalue({'made': 'toydrive', 'real': 'real_frame'}[request.param])
 
 
 @pytest.fixture(scope='session')

@@ -10,6 +10,7 @@ import cv2
 import pytest
 import torch
 
+from s3pt_mm.data.datasets.nuscenes_infos import create_infos
 from tests.tool_runs import load_tool
 
 
@@ -82,26 +83,25 @@ default_hooks = dict(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('frame_root', ['real'], indirect=True)
-def test_the_real_frame_through_both_tools(
-    frame_root: Path, frame_infos: Path, repository: Path, tmp_path: Path
-) -> None:
+def test_a_frame_through_both_tools(one_frame: Path, repository: Path, tmp_path: Path) -> None:
     """One step at 320 x 800, evaluation, both submission files, a panel by the hook and by test.py.
 
     The shipped config with a small model: what is tested is the chain, not the size.
     """
     work, config = tmp_path / 'work', tmp_path / 'small.py'
+    create_infos(root=one_frame, version='v1.0-mini', out_dir=tmp_path, workers=1)
+    infos = tmp_path / 'nuscenes_infos_train.parquet'
     config.write_text(
         SMALL.format(
             base=str(repository / 'configs/petr/vits16_nuscenes.py'),
-            root=f'{frame_root}/',
-            infos=str(frame_infos),
+            root=f'{one_frame}/',
+            infos=str(infos),
             submission=str(tmp_path / 'uncut.json'),
             prefix=str(tmp_path / 'official'),
         )
     )
     common = [str(config), '--work-dir', str(work)]
-    options = ['--cfg-options', *_data_options(frame_root, frame_infos)]
+    options = ['--cfg-options', *_data_options(one_frame, infos)]
     load_tool(repository, 'train').main([*common, *options])
     lines = _scalars(work)
     (loss,) = [line['loss'] for line in lines if 'loss' in line]

@@ -13,6 +13,7 @@ from PIL import Image
 from s3pt_mm.common.errors import DataError
 from s3pt_mm.detection.data.calibration import project
 from s3pt_mm.detection.data.loading import LoadSurroundImages
+from tests.damaged_jpegs import BEYOND, DAMAGE, write_noise
 
 CAMERAS = ('CAM_FRONT', 'CAM_FRONT_LEFT', 'CAM_BACK')
 
@@ -110,12 +111,14 @@ def test_one_smaller_image_is_not_padded(surround_results: dict) -> None:
 
 def test_missing_and_torn_files(surround_results: dict, tmp_path: Path) -> None:
     info = surround_results['images']['CAM_FRONT']
-    Path(info['img_path']).write_bytes(b'not an image')
-    with pytest.raises(DataError, match=r'CAM_FRONT.png: no readable image \(12 bytes'):
-        _load(surround_results)
-    Path(info['img_path']).write_bytes(b'')
-    with pytest.raises(DataError, match=r'no readable image \(0 bytes'):
-        _load(surround_results)
+    whole = write_noise(tmp_path / 'a.jpg', 160, 90)
+    info['img_path'] = str(whole)
+    assert np.array_equal(_load(surround_results.copy())['img'][0], cv2.imread(str(whole)))
+    data = whole.read_bytes()
+    for damage in (DAMAGE | BEYOND).values():
+        whole.write_bytes(damage(data))
+        with pytest.raises(DataError, match=r'a.jpg: .*\(CAM_FRONT, sample the-token\)'):
+            _load(surround_results.copy())
     info['img_path'] = str(tmp_path / 'nowhere.jpg')
     with pytest.raises(DataError, match=r'nowhere.jpg: no such file \(CAM_FRONT'):
         _load(surround_results)

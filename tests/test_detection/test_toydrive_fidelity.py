@@ -13,10 +13,12 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 import s3pt_mm.resume.seeding  # noqa: F401  registers SeedFromIndex
+from s3pt_mm.data.datasets.nuscenes_infos import create_infos
 from s3pt_mm.detection.data.calibration import project
 from s3pt_mm.detection.data.nuscenes_dataset import SurroundNuScenesDataset
 from s3pt_mm.detection.metrics.submission import CAMERA_META
 from s3pt_mm.detection.metrics.subset_metric import NuScenesSubsetMetric
+from s3pt_mm.toydrive import ToyDriveConfig, generate
 
 from .detector_samples import truth_samples
 from .fake_tables import VERSION
@@ -68,11 +70,13 @@ def test_ground_truth_scores_one_in_every_class_that_occurs(toydrive: Path) -> N
         assert theirs[f'{name}_AP_dist_0.5'] == pytest.approx(float(name in present), abs=1e-4)
 
 
-def test_ground_truth_scores_one_on_a_whole_toydrive(repository: Path) -> None:
-    """The same with mmdet3d's metric alone, where `make demo` has left a ToyDrive of full size."""
-    root = repository / 'data' / 'toydrive' / 'nuscenes'
-    if not (root / 'nuscenes_infos_val.parquet').is_file():
-        pytest.skip(f'no ToyDrive with info files in {root}')
+@pytest.mark.slow
+def test_ground_truth_scores_one_on_streets_of_full_density(tmp_path: Path) -> None:
+    """The same with mmdet3d's metric alone: at the default density every class is in range."""
+    drive = dict(outputs=('nuscenes',), sweeps=0, camera_sweep_scenes=0, image_scale=0.1)
+    generate(tmp_path / 'data', ToyDriveConfig.tiny(**drive, density=1.0), progress=False)
+    root = tmp_path / 'data' / 'nuscenes'
+    create_infos(root=root, version=VERSION, out_dir=root, workers=1)
     figures = _official(root)
     assert figures['mAP'] == pytest.approx(1.0, abs=1e-6)
     assert figures['NDS'] == pytest.approx(1.0, abs=2e-3)

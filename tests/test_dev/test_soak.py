@@ -114,3 +114,14 @@ def test_iterations_come_from_the_newest_log(tmp_path):
         text = ''.join(f'{{"loss": 1.0, "step": {step}}}\n' for step in steps)
         (folder / 'scalars.json').write_text(text)
     assert finished_iterations(tmp_path) == 40
+
+
+def test_a_run_too_short_to_judge_is_refused(monkeypatch, capsys):
+    from tools.dev import soak
+
+    monkeypatch.setattr(sys, 'argv', ['soak.py', 'x.py', '--iterations', '1100'])
+    with pytest.raises(SystemExit):
+        soak.parse_args()
+    assert '--iterations 1100 with --warm-up 600' in capsys.readouterr().err
+    monkeypatch.setattr(sys, 'argv', ['soak.py', 'x.py'])
+    assert soak.parse_args().iterations == 1400

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ from torch import nn
 from s3pt_mm.common.errors import ConfigError
 from s3pt_mm.hosts import checks
 
+GOLDEN = Path(__file__).resolve().parents[1] / 'golden'
 S3PT, DINO = 'configs/s3pt/vits16_nuscenes.py', 'configs/dino/vits16_nuscenes.py'
 
 
@@ -165,3 +167,33 @@ def test_an_image_folder_has_no_info_file(tmp_path: Path) -> None:
     cfg = Config(dict(train_dataloader=dict(dataset=dataset)))
     with pytest.raises(ConfigError, match='an image folder has no info file'):
         checks.check_data(cfg, 'train_dataloader', 'c.py')
+
+
+class _Detector:
+    """Names and shapes of PETR with VoVNet-99."""
+
+    def __init__(self) -> None:
+        shapes = json.loads((GOLDEN / 'petr_vovnet_state_dict_shapes.json').read_text())
+        self.state = {n: torch.empty(shape, device='meta') for n, shape in shapes.items()}
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        return self.state
+
+
+def test_public_files_of_a_part_or_most_of_a_model_are_no_refusal() -> None:
+    """VoVNet as PETR's project links it, beside another detector's head, or for other classes."""
+    model = _Detector()
+    runner = SimpleNamespace(model=model, _load_from='vovnet.pth')
+    hook = checks.StartingWeightsHook()
+    vovnet = {n: t for n, t in model.state.items() if n.startswith('img_backbone.')}
+    assert 'img_backbone.stem.stem_1/conv.weight' in vovnet and len(vovnet) > 500
+    another = {f'fcos_head.{i}': torch.empty(1) for i in range(2 * len(vovnet))}
+    classes = {n: t[:7] if '.cls_branches.' in n else t for n, t in model.state.items()}
+    wrapped = {f'module.{n}': t for n, t in vovnet.items()}
+    for state in (vovnet, vovnet | another, classes, wrapped, model.state):
+        hook.after_load_checkpoint(runner, dict(state_dict=state))
+    bare = {n.removeprefix('img_backbone.'): t for n, t in vovnet.items()}
+    torn = dict(list(vovnet.items())[:300])
+    for state in (bare, torn | another, {}):
+        with pytest.raises(ConfigError, match=r'load_from=vovnet.pth does not fit .*init_cfg'):
+            hook.after_load_checkpoint(runner, dict(state_dict=state))

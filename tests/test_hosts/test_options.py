@@ -33,6 +33,23 @@ def test_other_keys_that_hold_paths(key: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ('text', 'value'),
+    [
+        ('2024', ['2024']),
+        ('0123,1e3', ['0123', '1e3']),
+        ("['2024', True]", ['2024', 'True']),
+        ('[0-9]*_[LR]', ['[0-9]*_[LR]']),
+        ('[[0-9]*,a b/*]', ['[0-9]*', 'a b/*']),
+        ('None', None),
+    ],
+)
+def test_patterns_and_names_are_texts(text: str, value: list[str] | None) -> None:
+    """A folder called 2024 was read as a number, ``suffixes=.jpg`` as four letters."""
+    for key in ('include', 'exclude', 'suffixes', 'cameras'):
+        assert read_value(f'train_dataloader.dataset.{key}', text) == value
+
+
+@pytest.mark.parametrize(
     ('text', 'current', 'value'),
     [
         ('3', None, 3),
@@ -78,6 +95,9 @@ def test_no_checkpoint_is_none_and_no_file_of_that_name() -> None:
         ('optim_wrapper.accumulate=3', 'AmpOptimWrapper.*accumulative_counts'),
         ('param_scheduler.1.Tmax=3', 'did you mean param_scheduler.1.T_max'),
         ('randomness.sed=1', 'did you mean randomness.seed'),
+        ('env_cfg.mp_cfg.mp_start=spawn', 'did you mean env_cfg.mp_cfg.mp_start_method'),
+        ('env_cfg.dist_cfg.timout=3', 'did you mean env_cfg.dist_cfg.timeout'),
+        ('optim_wrapper.clip_grad.max_nrom=3', 'did you mean optim_wrapper.clip_grad.max_norm'),
         ('model.queue_image=3', 'did you mean model.queue_images'),
         ('model.head.num_prototype=3', 'did you mean model.head.num_prototypes'),
         ('log_processor.window=3', 'did you mean log_processor.window_size'),

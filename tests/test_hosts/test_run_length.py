@@ -17,8 +17,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 def resized(name: str, *options: str, epochs: int | None = None) -> tuple[Config, str | None]:
     cfg = Config.fromfile(CONFIGS / name, import_custom_modules=False)
     given = merge_options(cfg, options)
-    set_epochs(cfg, epochs)
-    return cfg, follow_length(cfg, given)
+    return cfg, follow_length(cfg, set_epochs(cfg, epochs, given))
 
 
 def times(cfg: Config) -> list[tuple]:
@@ -106,13 +105,39 @@ def test_schedulers_of_the_command_line_are_left_as_they_are() -> None:
     assert (cfg.param_scheduler[0].end, cfg.train_cfg.max_iters) == (300, 400)
 
 
+@pytest.mark.parametrize('said', ['--epochs', 'epochs', 'train_cfg.max_epochs'])
+def test_a_length_beside_schedulers_of_the_command_line_is_kept_and_said(said: str) -> None:
+    """``--epochs`` was lost; hooks and validation kept the times of the long run."""
+    epochs, options = (3, ()) if said == '--epochs' else (None, (f'{said}=3',))
+    name = 's3pt/vits16_nuscenes.py'
+    cfg, line = resized(name, *options, 'param_scheduler.1.eta_min=0.1', epochs=epochs)
+    assert (cfg.epochs, cfg.train_cfg.max_epochs) == (3, 3)
+    assert times(cfg) == times(resized(name)[0]) and cfg.param_scheduler[1].eta_min == 0.1
+    hooks = cfg.default_hooks
+    assert hooks.method_schedule.linear.teacher_temperature.epochs == 1
+    assert 'epochs=3' in line and 'end at 500' in line and 'param_scheduler' in line
+    _, line = resized(name, 'param_scheduler.1.eta_min=0.1')
+    assert line is None
+
+
+@pytest.mark.parametrize('schedule', [(), ('param_scheduler.1.eta_min=0.1',)])
+@pytest.mark.parametrize('epochs', [None, 500, 7])
+def test_two_lengths_of_the_command_line_are_refused(epochs, schedule) -> None:
+    """Also where one of them is the config's own."""
+    options = ('train_cfg.max_epochs=4', *schedule, *(() if epochs else ('epochs=5',)))
+    with pytest.raises(ConfigError, match=f'epochs={epochs or 5} and train_cfg.max_epochs=4'):
+        resized('s3pt/vits16_nuscenes.py', *options, epochs=epochs)
+    if epochs:
+        with pytest.raises(ConfigError, match=f'--epochs {epochs} and --cfg-options epochs=5'):
+            resized('s3pt/vits16_nuscenes.py', 'epochs=5', *schedule, epochs=epochs)
+
+
 def test_other_kinds_of_configs_are_left_alone() -> None:
     cfg = Config(dict(train_cfg=dict(max_epochs=5), param_scheduler=[dict(type='X', end=90)]))
     assert follow_length(cfg, {}) is None and cfg.param_scheduler[0].end == 90
     milestones = [dict(type='MultiStepLR', milestones=[60, 80], end=100, by_epoch=True)]
     cfg = Config(dict(train_cfg=dict(max_epochs=100), param_scheduler=milestones))
-    set_epochs(cfg, 10)
-    follow_length(cfg, {})
+    follow_length(cfg, set_epochs(cfg, 10, {}))
     assert (cfg.param_scheduler[0]['milestones'], cfg.train_cfg.max_epochs) == ([6, 8], 10)
 
 

@@ -64,7 +64,7 @@ def test_summary_by_hand() -> None:
     assert second == {'group': 'cyclist', 'objects': 0, 'beyond cap': 0}
 
 
-def test_real_frame_agrees_with_the_devkit(one_frame: Path, tmp_path: Path) -> None:
+def test_a_frame_agrees_with_the_devkit(one_frame: Path, tmp_path: Path) -> None:
     from nuscenes import NuScenes
     from nuscenes.eval.detection.utils import category_to_detection_name
 

@@ -8,16 +8,20 @@ from mmengine.runner import Runner
 
 from s3pt_mm.resume.checkpoint_files import CheckpointError
 from s3pt_mm.resume.divergence import TrainingDiverged
+from tests.test_reliability.test_exact_resumption import VALIDATE
 from tests.test_reliability.tiny_run import last_checkpoint, tiny_config, train
 from tests.test_resume.test_divergence import Recorder, config
 
 
 @HOOKS.register_module()
 class Spoil(Hook):
-    """Makes a buffer NaN in the fifth iteration."""
+    """Makes a buffer NaN in an iteration."""
+
+    def __init__(self, at: int = 8) -> None:
+        self.at = at
 
     def after_train_iter(self, runner: Runner, *args: object, **kwargs: object) -> None:
-        if runner.iter == 8:
+        if runner.iter == self.at:
             runner.model.centre[2] = float('nan')
 
 
@@ -33,6 +37,19 @@ def test_a_poisoned_state_is_not_written(tmp_path):
 def is_finite(path):
     values = torch.load(path)['state_dict'].values()
     return all(torch.isfinite(v).all() for v in values if v.is_floating_point())
+
+
+@pytest.mark.parametrize('signalled', [True, False])
+def test_nor_at_a_validation_or_as_the_best(tmp_path, signalled):
+    """Epoch 2 ends poisoned, with no save due: the signal came in its validation."""
+    keep = {'interval': 10, 'save_best': 'acc', 'rule': 'less'}
+    cfg = tiny_config(tmp_path, **VALIDATE, **{'default_hooks.checkpoint': keep})
+    cfg.custom_hooks = [*cfg.custom_hooks, {'type': 'Spoil', 'at': 11}]
+    stop = dict(stop_at=12, during_validation=True) if signalled else {}
+    with pytest.raises(CheckpointError, match=r'not finite \(first: '):
+        train(cfg, **stop)
+    found = list(tmp_path.glob('*.pth'))
+    assert found and all(is_finite(path) for path in found)
 
 
 @pytest.mark.parametrize('policy', ['stop', 'skip'])

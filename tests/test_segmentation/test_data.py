@@ -3,9 +3,11 @@
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from mmcv.transforms import LoadImageFromFile
+from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS, TRANSFORMS
 from PIL import Image
 
@@ -13,6 +15,9 @@ import s3pt_mm.segmentation  # noqa: F401
 from s3pt_mm.common.errors import DataError
 from s3pt_mm.data.class_sets import NUIMAGES_13, NUIMAGES_25, NUIMAGES_RAW_IDS
 from s3pt_mm.data.label_maps import LabelError
+from s3pt_mm.data.transforms import LoadWholeImage
+from tests.damaged_jpegs import BEYOND, DAMAGE, write_noise
+from tests.nuscenes_tables import street
 
 PIPELINE = [dict(type='LoadImageFromFile'), dict(type='mmseg.LoadSegmentationLabels')]
 
@@ -83,18 +88,59 @@ def test_bad_masks_name_file_and_values(nuimages_root, tmp_path, raw, message):
         TRANSFORMS.build(PIPELINE[1])(item)
 
 
-@pytest.mark.parametrize('which', ['img_path', 'seg_map_path'])
 @pytest.mark.parametrize('content', [b'', b'no image', 0.5])
-def test_a_file_that_is_no_image_is_named(nuimages_root, which, content):
+def test_a_mask_that_is_no_image_is_named(nuimages_root, content):
     dataset = build(nuimages_root)
-    path = Path(dataset.get_data_info(0)[which])
+    path = Path(dataset.get_data_info(0)['seg_map_path'])
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2] if content == 0.5 else content)
     try:
-        with pytest.raises((DataError, LabelError, AssertionError), match=str(path)):
+        with pytest.raises(LabelError, match=str(path)):
             dataset[0]
     finally:
         path.write_bytes(whole)  # the folder is shared
+
+
+@pytest.mark.parametrize('damage', DAMAGE | BEYOND)
+def test_a_damaged_image_is_named_in_any_data_set_of_mmseg(tmp_path, damage):
+    """mmseg's own, too: OpenCV paints what is missing, or says that a buffer is empty."""
+    path = write_noise(tmp_path / 'img' / 'a_leftImg8bit.jpg', 160, 90)
+    whole = path.read_bytes()
+    init_default_scope('mmseg')
+    dataset = DATASETS.build(
+        dict(
+            type='CityscapesDataset',
+            data_root=str(tmp_path),
+            data_prefix=dict(img_path='img', seg_map_path='ann'),
+            img_suffix='_leftImg8bit.jpg',
+            pipeline=[dict(type='LoadImageFromFile', color_type='color_ignore_orientation')],
+        )
+    )
+    expected = cv2.imread(str(path))
+    assert np.array_equal(dataset[0]['img'], expected)
+    assert dataset[0]['ori_shape'] == expected.shape[:2]
+    path.write_bytes((DAMAGE | BEYOND)[damage](whole))
+    with pytest.raises(DataError, match=f'{path}: '):
+        dataset[0]
+    assert LoadWholeImage(ignore_empty=True)(dict(img_path=str(path))) is None
+    path.unlink()
+    with pytest.raises(DataError, match=f'{path}: .*No such file.*data_root'):
+        dataset[0]
+
+
+@pytest.mark.parametrize('options', [{}, dict(color_type='grayscale'), dict(to_float32=True)])
+def test_whole_images_are_those_of_mmcv(tmp_path, options):
+    path, exif = tmp_path / 'a.jpg', Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(street(0)).save(path, exif=exif)
+    ours = TRANSFORMS.build(dict(type='LoadImageFromFile', **options))
+    assert type(ours) is LoadWholeImage
+    found, expected = (
+        load(dict(img_path=str(path))) for load in (ours, LoadImageFromFile(**options))
+    )
+    assert found.keys() == expected.keys() and found['img_shape'] == expected['img_shape']
+    assert found['img'].dtype == expected['img'].dtype
+    assert np.array_equal(found['img'], expected['img'])
 
 
 def test_cityscapes_labels_out_of_range(tmp_path):

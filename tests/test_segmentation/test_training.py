@@ -189,3 +189,29 @@ def test_domain_report(tiny, tmp_path):
     assert report['source']['images'] == 2 and report['target']['images'] == 3
     table = (tmp_path / 'domain' / 'domain.md').read_text()
     assert 'mIoU' in table and 'driveable surface' in table
+    torch.save({'state_dict': {'teacher.backbone.x': torch.zeros(1)}}, tmp_path / 'pre.pth')
+    with pytest.raises(ValueError, match=r'pre.pth does not fit the model'):
+        evaluate_domains(
+            tiny(), str(tmp_path / 'pre.pth'), target, 'toydrive_day_to_night', tmp_path / 'no'
+        )
+
+
+@pytest.mark.parametrize(
+    ('changes', 'words'),
+    [
+        (dict(config='absent.py'), 'absent.py: no such config file'),
+        (dict(option='test_dataloader.dataset.data_rot=/x'), 'did you mean .*data_root'),
+        (dict(option='test_dataloader.dataset.data_root=/no such/place, 1'),
+         'data_root=/no such/place, 1 does not exist'),
+        (dict(mapping='a_to_b'), 'a_to_b'),
+    ],
+)  # fmt: skip
+def test_domains_read_configs_as_training_does(tmp_path, changes, words):
+    from s3pt_mm.cli.domain_generalisation import main
+
+    config = changes.get('config', 'toydrive/linear_vitt16_nuimages.py')
+    command = [config, 'x.pth', '--target', 'configs/toydrive/targets/night.py']
+    command += ['--mapping', changes.get('mapping', 'toydrive_day_to_night')]
+    command += ['--out-dir', str(tmp_path)]
+    with pytest.raises(SystemExit, match=f's3pt-domains: .*{words}'):
+        main([*command, '--cfg-options', changes.get('option', 'log_level=ERROR')])

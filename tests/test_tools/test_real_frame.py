@@ -1,4 +1,4 @@
-"""The documented commands on one real nuScenes key frame: full ViT-S/16, 65,536 prototypes."""
+"""The documented commands on a nuScenes key frame, real or made: full ViT-S/16, all prototypes."""
 
 from __future__ import annotations
 
@@ -31,18 +31,16 @@ SMALL = (
 
 @pytest.mark.slow
 @pytest.mark.parametrize('method', ['s3pt', 'cribo', 'dino'])
-def test_trains_on_the_real_frame(
-    method: str, one_frame: Path, repository: Path, tmp_path: Path
-) -> None:
+def test_trains_on_a_frame(method: str, any_frame: Path, repository: Path, tmp_path: Path) -> None:
     run_tool(
         repository,
-        *('tools/create_data.py', 'nuscenes', '--root', one_frame),
+        *('tools/create_data.py', 'nuscenes', '--root', any_frame),
         *('--version', 'v1.0-mini', '--out-dir', tmp_path),
     )
     run_tool(
         repository,
         *('tools/train.py', f'configs/{method}/vits16_nuscenes.py', '--work-dir', tmp_path / 'run'),
-        *('--cfg-options', *SMALL, f'train_dataloader.dataset.data_root={one_frame}'),
+        *('--cfg-options', *SMALL, f'train_dataloader.dataset.data_root={any_frame}'),
         f'train_dataloader.dataset.ann_file={tmp_path}/nuscenes_infos_train.parquet',
     )
     lines, text = read_log(tmp_path / 'run')

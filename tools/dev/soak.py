@@ -1,7 +1,7 @@
 """Trains a config for some thousand iterations and watches for leaks; kills data workers on the
 way.
 
-    python tools/dev/soak.py configs/toydrive/s3pt_vitt16.py --iterations 2000 --kill-workers 2 \
+    python tools/dev/soak.py configs/toydrive/s3pt_vitt16.py \
         --cfg-options train_dataloader.batch_size=4
 
 Prints a table, writes readings.csv, and ends with status 1 if memory after the warm-up is not flat
@@ -35,19 +35,29 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('config')
-    parser.add_argument('--iterations', type=int, default=2000)
-    parser.add_argument('--warm-up', type=int, help='iterations; default a fifth')
+    parser.add_argument('--iterations', type=int, default=1400)
+    parser.add_argument(
+        '--warm-up',
+        type=int,
+        default=600,
+        help='iterations that do not count: the allocator still grows in the first 600',
+    )
     parser.add_argument('--kill-workers', type=int, default=2, help='SIGKILL so many data workers')
     parser.add_argument('--seconds', type=float, default=2.0, help='between two readings')
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/soak'))
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.iterations < 2 * args.warm_up:
+        parser.error(
+            f'--iterations {args.iterations} with --warm-up {args.warm_up}: what is left is too '
+            'short to tell a leak from warming up; train at least twice as long as that'
+        )
+    return args
 
 
 def main() -> int:
     """Trains, watches, judges. Returns the exit status."""
     args = parse_args()
-    warm_up = args.iterations // 5 if args.warm_up is None else args.warm_up
     shutil.rmtree(args.work_dir, ignore_errors=True)
     args.work_dir.mkdir(parents=True)
     # Longer than needed: the run is ended by SIGTERM, as a scheduler would.
@@ -65,8 +75,8 @@ def main() -> int:
     command = [sys.executable, str(script), args.config, '--work-dir', str(args.work_dir)]
     readings: list[Reading] = []
     # Workers die at these iterations, all after the warm-up.
-    step = (args.iterations - warm_up) // (args.kill_workers + 1)
-    executions = [warm_up + step * (i + 1) for i in range(args.kill_workers)]
+    step = (args.iterations - args.warm_up) // (args.kill_workers + 1)
+    executions = [args.warm_up + step * (i + 1) for i in range(args.kill_workers)]
     killed: list[int] = []
     with open(args.work_dir / 'train.log', 'w') as log:
         process = subprocess.Popen(
@@ -118,7 +128,7 @@ def main() -> int:
     said = (args.work_dir / 'train.log').read_text().count('starting all workers anew')
     if said < len(killed):
         findings.append(f'{len(killed)} workers killed, but the log tells of {said} new starts')
-    findings += judge(readings, warm_up=warm_up)
+    findings += judge(readings, warm_up=args.warm_up)
     print(f'{len(killed)} data workers killed, {replaced} replaced, {said} new starts in the log')
     print(*(['LEAK OR FAULT:', *findings] if findings else ['Flat: no leak found.']), sep='\n  ')
     return 1 if findings else 0

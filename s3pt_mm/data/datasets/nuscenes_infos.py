@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from s3pt_mm.common.errors import DataError
 from s3pt_mm.common.workers import usable_cpus
 from s3pt_mm.data.datasets.info_file import write_info_file
+from s3pt_mm.data.datasets.nuscenes_image_sweeps import add_image_sweeps
 from s3pt_mm.data.datasets.nuscenes_samples import CLASSES, SampleBuilder
 
 if TYPE_CHECKING:
@@ -40,7 +41,10 @@ def _build_scene(task: tuple[str, str]) -> tuple[list[dict[str, Any]], list[str]
     infos, failures = {}, []
     token, previous = scene['first_sample_token'], None
     while token:
-        sample = _BUILDER.nusc.get('sample', token)
+        try:
+            sample = _BUILDER.nusc.get('sample', token)
+        except KeyError as error:
+            raise _BUILDER.dangling(f'scene {scene["name"]}', error) from error
         try:
             infos[token] = _BUILDER.build(sample, previous)
         except DataError as error:
@@ -49,7 +53,7 @@ def _build_scene(task: tuple[str, str]) -> tuple[list[dict[str, Any]], list[str]
             failures.append(str(error))
         token, previous = sample['next'], sample
     if _BUILDER.image_sweeps and infos:
-        _BUILDER.add_image_sweeps(infos)
+        failures += add_image_sweeps(_BUILDER, infos, on_error)
     return list(infos.values()), failures
 
 

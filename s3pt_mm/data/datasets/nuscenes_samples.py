@@ -73,28 +73,32 @@ class SampleBuilder:
                 self._check_times(previous, sample)
             return self._build(sample)
         except KeyError as error:
-            raise DataError(
-                Path(self.nusc.dataroot) / self.nusc.version,
-                f'sample {sample["token"]} refers to {error}, which the tables do not have',
-                'Download the metadata again',
-            ) from error
+            raise self.dangling(f'sample {sample["token"]}', error) from error
+
+    def dangling(self, what: str, error: KeyError) -> DataError:
+        """The error of a row that names one that is not there."""
+        return DataError(
+            Path(self.nusc.dataroot) / self.nusc.version,
+            f'{what} refers to {error}, which the tables do not have',
+            'Download the metadata again',
+        )
 
     def _build(self, sample: dict[str, Any]) -> dict[str, Any]:
         get = self.nusc.get
         lidar = get('sample_data', sample['data'][LIDAR])
-        lidar2ego, ego2global = self._extrinsics(lidar), self._pose(lidar)
+        lidar2ego, ego2global = self._extrinsics(lidar), self.pose(lidar)
         return {
             'token': sample['token'],
             'timestamp': sample['timestamp'] / 1e6,
             'ego2global': ego2global.tolist(),
             'images': {
-                cam: self._image(get('sample_data', sample['data'][cam]), lidar, key_frame=True)
+                cam: self.image(get('sample_data', sample['data'][cam]), lidar, key_frame=True)
                 for cam in CAMERAS
                 if cam in sample['data']
             },
             'lidar_points': {
                 'num_pts_feats': NUM_PTS_FEATS,
-                'lidar_path': self._file(lidar).name,
+                'lidar_path': self.file(lidar).name,
                 'lidar2ego': lidar2ego.tolist(),
             },
             'lidar_sweeps': self._lidar_sweeps(lidar),
@@ -131,7 +135,7 @@ class SampleBuilder:
         except (TypeError, ValueError) as error:
             raise self._bad_row(table, row, error) from error
 
-    def _file(self, record: dict[str, Any]) -> Path:
+    def file(self, record: dict[str, Any]) -> Path:
         """Path of a sample_data record relative to the root, after checking that it exists."""
         path = inside(Path(), record['filename'], self._tables('sample_data'))
         if record['filename'] not in self._existing:
@@ -165,28 +169,30 @@ class SampleBuilder:
             }
         return self._calibrations[token]
 
-    def _pose(self, record: dict[str, Any]) -> np.ndarray:
+    def pose(self, record: dict[str, Any]) -> np.ndarray:
+        """(4, 4) ego to global at the record's own time."""
         return self._rigid('ego_pose', self.nusc.get('ego_pose', record['ego_pose_token']))
 
-    def _image(
+    def image(
         self, record: dict[str, Any], lidar: dict[str, Any], *, key_frame: bool
     ) -> dict[str, Any]:
+        """A camera's entry in an info, projected from the sweep ``lidar``."""
         calibration = self._calibration(record)
         cam2img = np.array(calibration['cam2img'], dtype=np.float64)
         if cam2img.shape != (3, 3) or not np.isfinite(cam2img).all():
             row = self.nusc.get('calibrated_sensor', record['calibrated_sensor_token'])
             problem = f'camera_intrinsic is {calibration["cam2img"]}, not 3 x 3 finite numbers'
             raise self._bad_row('calibrated_sensor', row, problem)
-        ego2global = self._pose(record)
+        ego2global = self.pose(record)
         lidar2cam = lidar_to_camera(
             lidar2ego=self._extrinsics(lidar),
-            lidar_ego2global=self._pose(lidar),
+            lidar_ego2global=self.pose(lidar),
             cam2ego=calibration['sensor2ego'],
             cam_ego2global=ego2global,
         )
         lidar2img = np.eye(4)
         lidar2img[:3] = cam2img @ lidar2cam[:3]
-        path = self._file(record)
+        path = self.file(record)
         return {
             'img_path': path.name if key_frame else path.as_posix(),
             'height': record['height'],
@@ -202,11 +208,11 @@ class SampleBuilder:
 
     def _lidar_sweeps(self, key: dict[str, Any]) -> list[dict[str, Any]]:
         sweeps: list[dict[str, Any]] = []
-        key2global = self._pose(key) @ self._extrinsics(key)
+        key2global = self.pose(key) @ self._extrinsics(key)
         record = key
         while len(sweeps) < self.max_sweeps and record['prev']:
             record = self.nusc.get('sample_data', record['prev'])
-            lidar2ego, ego2global = self._extrinsics(record), self._pose(record)
+            lidar2ego, ego2global = self._extrinsics(record), self.pose(record)
             sweeps.append(
                 {
                     'timestamp': record['timestamp'] / 1e6,
@@ -214,7 +220,7 @@ class SampleBuilder:
                     'sample_data_token': record['token'],
                     'lidar_points': {
                         'num_pts_feats': NUM_PTS_FEATS,
-                        'lidar_path': self._file(record).as_posix(),
+                        'lidar_path': self.file(record).as_posix(),
                         'lidar2ego': self._calibration(record)['sensor2ego_list'],
                         'lidar2sensor': (invert(ego2global @ lidar2ego) @ key2global).tolist(),
                     },
@@ -255,42 +261,3 @@ class SampleBuilder:
                 }
             )
         return instances
-
-    def add_image_sweeps(self, infos: dict[str, dict[str, Any]]) -> None:
-        """Attach the images between key frames to the infos (by sample token, one scene's, at
-        least one) of their samples."""
-        first = self.nusc.get('sample', next(iter(infos)))
-        lidars = self._chain(first['data'][LIDAR])
-        times = np.array([record['timestamp'] for record in lidars])
-        for info in infos.values():
-            info['image_sweeps'] = []
-        for cam in CAMERAS:
-            if cam not in first['data']:
-                continue
-            for record in self._chain(first['data'][cam]):
-                if record['is_key_frame'] or record['sample_token'] not in infos:
-                    continue
-                nearest = lidars[int(np.abs(times - record['timestamp']).argmin())]
-                infos[record['sample_token']]['image_sweeps'].append(
-                    {
-                        'timestamp': record['timestamp'] / 1e6,
-                        'ego2global': self._pose(record).tolist(),
-                        'images': {cam: self._image(record, nearest, key_frame=False)},
-                        'lidar_points': {
-                            'num_pts_feats': NUM_PTS_FEATS,
-                            'lidar_path': self._file(nearest).as_posix(),
-                            'timestamp': nearest['timestamp'] / 1e6,
-                        },
-                    }
-                )
-
-    def _chain(self, token: str) -> list[dict[str, Any]]:
-        """All records of a sensor in a scene, in time order, from any one of them."""
-        record = self.nusc.get('sample_data', token)
-        while record['prev']:
-            record = self.nusc.get('sample_data', record['prev'])
-        records = [record]
-        while record['next']:
-            record = self.nusc.get('sample_data', record['next'])
-            records.append(record)
-        return records

@@ -67,7 +67,7 @@ class EncodedImage:
             with Image.open(io.BytesIO(data)) as header:
                 self.size: tuple[int, int] = header.size
                 self.is_jpeg: bool = header.format in ('JPEG', 'MPO')
-                is_tiff = header.format == 'TIFF'
+                is_tiff = self._is_tiff = header.format == 'TIFF'
                 # OpenCV's TIFF reader makes transparent pixels black.
                 self._with_pillow = is_tiff and 'A' in header.mode
                 turned = upright and not is_tiff
@@ -120,11 +120,14 @@ class EncodedImage:
     def _decode_other(self, reduction: int) -> np.ndarray:
         flags = _REDUCED[reduction] | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
         image = cv2.imdecode(np.frombuffer(self.data, np.uint8), flags)
-        if image is None or (self._with_pillow and image.dtype == np.uint8):  # AVIF, GIF
+        # Pillow reads AVIF and GIF, and refuses a TIFF with a hole, which OpenCV paints.
+        if image is None or self._is_tiff:
             try:
                 with Image.open(io.BytesIO(self.data)) as file:
-                    wide = file.mode in ('F', 'I')  # conversion would clip
-                    image = np.asarray(file if wide else file.convert('RGB'))[..., ::-1]
+                    file.load()
+                    if image is None or (self._with_pillow and image.dtype == np.uint8):
+                        wide = file.mode in ('F', 'I')  # conversion would clip
+                        image = np.asarray(file if wide else file.convert('RGB'))[..., ::-1]
             except Exception as error:
                 raise DataError(self.path, f'not a whole image ({error})', _TORN) from error
         if image.dtype == np.uint16:

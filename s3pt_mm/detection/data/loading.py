@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import mmcv
+import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmdet3d.registry import TRANSFORMS
@@ -11,6 +11,7 @@ from mmengine.fileio import get
 
 from s3pt_mm.common.errors import DataError
 from s3pt_mm.data.datasets.nuscenes_images import CAMERAS as NUSCENES_CAMERAS
+from s3pt_mm.data.transforms.image import EncodedImage
 from s3pt_mm.detection.data.calibration import (
     check_calibration,
     check_image_fits_calibration,
@@ -113,15 +114,12 @@ class LoadSurroundImages(BaseTransform):
                 "Check data_root and data_prefix of the dataset's config",
             ) from error
         # As they are stored: the calibration counts these pixels, whatever EXIF says.
-        flag = 'color_ignore_orientation'
-        image = mmcv.imfrombytes(data, flag=flag) if data else None
-        if image is None:
-            raise DataError(
-                path,
-                f'no readable image ({len(data)} bytes; {camera}, sample {sample})',
-                'Fetch the file again',
-            )
-        return image
+        try:
+            image = EncodedImage(data, path).decode()
+        except DataError as error:
+            problem = f'{error.problem} ({camera}, sample {sample})'
+            raise DataError(path, problem, error.remedy) from error
+        return cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(cameras={list(self.cameras)})'

@@ -40,7 +40,7 @@ def test_no_points():
     assert project_points(empty, np.eye(4), CAM2IMG, (100, 80)).shape == (0, 3)
 
 
-@pytest.mark.parametrize('root', ['nuscenes_root', 'one_frame'])
+@pytest.mark.parametrize('root', ['nuscenes_root', 'made_frame', 'real_frame'])
 def test_equals_devkit(request, root):
     root = request.getfixturevalue(root)
     nuscenes = pytest.importorskip('nuscenes.nuscenes')
