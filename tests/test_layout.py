@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -76,7 +77,9 @@ def test_no_file_is_longer_than_a_reader_likes():
 
 def without_a_twin(text: str) -> list[str]:
     """Tests that need real data, and in a plain clone skip without a twin on data made there."""
-    found = []
+    found: list[str] = []
+    if not re.search("real_frame|REAL_DATA|beside_the_checkout|'shared'", text):
+        return found  # soon
     for node in ast.walk(ast.parse(text)):
         if not isinstance(node, ast.FunctionDef):
             continue
