@@ -6,7 +6,6 @@ s3pt-clusters INFOS --setting k128=s3pt --setting k64=s3pt,num_clusters=64
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ from mmengine.logging import MMLogger  # noqa: E402
 
 from s3pt_mm.cli import cluster_sources  # noqa: E402
 from s3pt_mm.cli.dense_knn import ARCHITECTURES  # noqa: E402
-from s3pt_mm.common.errors import DataError, explain  # noqa: E402
+from s3pt_mm.common.errors import DataError, exit_status  # noqa: E402
 from s3pt_mm.data.labelled_images import IMAGENET_MEAN, IMAGENET_STD  # noqa: E402
 from s3pt_mm.method.backbone import PretrainVisionTransformer  # noqa: E402
 from s3pt_mm.probes import clusters  # noqa: E402
@@ -164,12 +163,12 @@ def _draw(args: argparse.Namespace, views: list[clusters.Views], found: dict) ->
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and write; 0, or 1 after one line about bad data."""
-    args, start = parser().parse_args(argv), time.monotonic()
-    try:
+    args = parser().parse_args(argv)
+
+    def measured() -> None:
+        start = time.monotonic()
         result = run(args)
-    except (DataError, OSError) as error:
-        print(f'error: {explain(error)}', file=sys.stderr)
-        return 1
-    print(to_markdown(mean_and_spread(result['figures'])))
-    print(f'{time.monotonic() - start:.0f} s; written:', *result['written'])
-    return 0
+        print(to_markdown(mean_and_spread(result['figures'])))
+        print(f'{time.monotonic() - start:.0f} s; written:', *result['written'])
+
+    return exit_status(measured)

@@ -8,16 +8,15 @@ OUT ends in .safetensors or .pth, or is a folder with --to huggingface.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
-from s3pt_mm.common.errors import DataError, explain
+from s3pt_mm.common.errors import exit_status
 from s3pt_mm.weights.convert import convert_file
 from s3pt_mm.weights.layouts import LAYOUTS
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Convert one file."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Convert one file; 0, or 1 after one line about what is wrong."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('source', metavar='IN')
     parser.add_argument('target', metavar='OUT')
@@ -28,8 +27,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--network', choices=['teacher', 'student'], default='teacher')
     parser.add_argument('--num-heads', type=int, help='attention heads; default width / 64')
     args = parser.parse_args(argv)
-    try:
+
+    def run() -> None:
         size = convert_file(**vars(args))
-    except (DataError, ValueError, OSError) as error:
-        sys.exit(f's3pt-convert: {explain(error)}')
-    print(f'{args.target}: {", ".join(f"{name} {value}" for name, value in size.items())}')
+        print(f'{args.target}: {", ".join(f"{name} {value}" for name, value in size.items())}')
+
+    return exit_status(run, ValueError)

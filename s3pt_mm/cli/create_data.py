@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         lines = '\n'.join(f'  {name:13} {text}' for name, text in texts.items())
         print(f'usage: s3pt-data FORMAT [options]\n{lines}', file=sys.stderr)
         return 0 if argv and argv[0] in ('-h', '--help') else 2
-    from s3pt_mm.common.errors import ConfigError, DataError, explain
+    from s3pt_mm.common.errors import exit_status
 
     name = argv[0]
     parser = argparse.ArgumentParser(prog=f's3pt-data {name}')
@@ -46,9 +46,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = importlib.import_module(module)
         command.add_arguments(parser)
         run = command.run
-    try:
-        run(parser.parse_args(argv[1:]))
-    except (ConfigError, DataError, OSError) as error:
-        print(f'error: {explain(error)}', file=sys.stderr)
-        return 1
-    return 0
+    args = parser.parse_args(argv[1:])
+    return exit_status(lambda: run(args))

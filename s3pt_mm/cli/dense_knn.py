@@ -17,7 +17,7 @@ compat.apply()
 import torch  # noqa: E402
 from mmengine.logging import MMLogger  # noqa: E402
 
-from s3pt_mm.common.errors import DataError, explain  # noqa: E402
+from s3pt_mm.common.errors import exit_status  # noqa: E402
 from s3pt_mm.common.files import write_json  # noqa: E402
 from s3pt_mm.data.class_sets import CLASS_SETS  # noqa: E402
 from s3pt_mm.data.labelled_images import LabelledImages  # noqa: E402
@@ -136,12 +136,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Parse the command line and run."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure; 0, or 1 after one line about what is wrong."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_arguments(parser)
     args = parser.parse_args(argv)
-    try:
-        run(args)
-    except (DataError, ValueError, OSError) as error:
-        raise SystemExit(f'error: {explain(error)}') from None
+    return exit_status(lambda: run(args), ValueError)

@@ -30,7 +30,7 @@ from s3pt_mm.cli.images_in import (
     read_image,
 )
 from s3pt_mm.common.checksums import content_of
-from s3pt_mm.common.errors import DataError, explain
+from s3pt_mm.common.errors import DataError, exit_status
 from s3pt_mm.common.files import replacing, write_json
 
 FORMATS = ('.npy', '.parquet', '.safetensors')
@@ -58,7 +58,7 @@ def embed(
         image_level: Keep the class token alone, at unit length.
         batch_size: Images a part.
         device: Where to compute.
-        on_error: ``stop`` at an image that cannot be read, or ``skip`` it.
+        on_error: ``raise`` at an image that cannot be read, or ``skip`` it.
 
     Returns:
         One float16 file a batch: (b, 1 + patches, d), with ``image_level`` (b, d), b the images
@@ -74,7 +74,7 @@ def embed(
                 try:
                     batch.append(read_image(path, size))
                 except DataError as error:
-                    if on_error == 'stop':
+                    if on_error == 'raise':
                         raise
                     bad[str(path)] = str(error)
             if batch:
@@ -196,11 +196,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--out', required=True, help=f'file ending in {", ".join(FORMATS)}')
     parser.add_argument('--image-level', action='store_true', help='class token only, unit length')
     parser.add_argument(
-        '--on-error', choices=('stop', 'skip'), default='stop', help='at an image that is torn'
+        '--on-error', choices=('raise', 'skip'), default='raise', help='at an image that is torn'
     )
-    try:
-        run(parser.parse_args(argv))
-    except (RuntimeError, ValueError, OSError) as error:
-        print(f'error: {" ".join(explain(error).split())}', file=sys.stderr)
-        return 1
-    return 0
+    args = parser.parse_args(argv)
+    return exit_status(lambda: run(args), RuntimeError, ValueError)

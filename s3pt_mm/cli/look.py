@@ -25,7 +25,7 @@ from s3pt_mm.cli.images_in import (
     normalise,
     open_image,
 )
-from s3pt_mm.common.errors import DataError, explain
+from s3pt_mm.common.errors import ConfigError, DataError, exit_status
 from s3pt_mm.reports.look_page import NetworkPage, Photo, to_jpeg, write_page
 
 LARGE_PAGE = 50.0
@@ -53,11 +53,12 @@ def read_folder(
     good, photos, crops, bad = [], [], [], []
     for index, path in enumerate(track(paths, description='images')):
         try:
-            crop = draw_crops(path, index, args.view_size)
-            jpeg = to_jpeg(open_image(path), args.picture_width)
+            image = open_image(path)
+            crop = draw_crops(np.asarray(image), index, args.view_size)
         except DataError as error:
             bad.append(str(error))
             continue
+        jpeg = to_jpeg(image, args.picture_width)
         views = [to_jpeg(Image.fromarray(view), args.view_size) for view in crop.pixels]
         good.append(path)
         photos.append(Photo(path.relative_to(folder).as_posix(), jpeg, views))
@@ -89,7 +90,10 @@ def look(
     from s3pt_mm.probes import patch_pictures
     from s3pt_mm.weights.attention import tokens_and_attention
 
-    _, options = parse_setting(f'look={args.clustering}')
+    try:
+        _, options = parse_setting(f'look={args.clustering}')
+    except argparse.ArgumentTypeError as error:
+        raise ConfigError(f'--clustering {error}') from None
     options.pop('depth_completion', None)
     config = ClusteringConfig(**options)
     model = load_network(source, args)
@@ -187,12 +191,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     add('--view-size', type=int, default=224, help='of the views that are clustered, pixels')
     add('--picture-width', type=int, default=640, help='of the photos in the page, pixels')
-    try:
-        run(parser.parse_args(argv))
-    except argparse.ArgumentTypeError as error:
-        print(f'error: --clustering {error}', file=sys.stderr)
-        return 1
-    except (RuntimeError, ValueError, TypeError, OSError) as error:
-        print(f'error: {" ".join(explain(error).split())}', file=sys.stderr)
-        return 1
-    return 0
+    args = parser.parse_args(argv)
+    return exit_status(lambda: run(args), RuntimeError, ValueError, TypeError)

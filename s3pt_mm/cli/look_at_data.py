@@ -6,7 +6,6 @@ That is how people find a wrong calibration: edges of depth that do not lie on e
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ import cv2
 import numpy as np
 from rich.progress import track
 
-from s3pt_mm.common.errors import DataError, explain
+from s3pt_mm.common.errors import DataError, exit_status
 from s3pt_mm.common.files import inside
 from s3pt_mm.data.datasets.nuscenes_images import NuScenesImages
 from s3pt_mm.data.datasets.open_info import open_info
@@ -38,9 +37,10 @@ def draw_returns(image: np.ndarray, uvd: np.ndarray, width: int) -> np.ndarray:
         (h, width, 3) RGB uint8.
     """
     scale = width / image.shape[1]
-    picture = cv2.resize(
-        image, (width, round(image.shape[0] * scale)), interpolation=cv2.INTER_AREA
-    )
+    height = max(1, round(image.shape[0] * scale))
+    picture = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    if not len(uvd):  # no LiDAR, or none of it in sight
+        return picture
     uvd = uvd[np.argsort(-uvd[:, 2])]
     shade = (255 * (1 - uvd[:, 2] / MAX_DEPTH).clip(0, 1)).astype(np.uint8)
     colours = cv2.applyColorMap(shade[:, None], cv2.COLORMAP_TURBO)[:, 0, ::-1]
@@ -94,13 +94,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--samples', type=int, default=4, help='images a camera (%(default)s)')
     parser.add_argument('--width', type=int, default=960, help='of a picture (%(default)s)')
     args = parser.parse_args(argv)
-    try:
+
+    def run() -> None:
         dataset = open_info(args.info, args.root, cameras=args.cameras)
         counts = look_at(dataset, args.out_dir, samples=args.samples, width=args.width)
-    except (DataError, OSError) as error:
-        print(f'error: {explain(error)}', file=sys.stderr)
-        return 1
-    for camera, numbers in counts.items():
-        print(f'{camera or "image"}: {min(numbers)} to {max(numbers)} returns an image')
-    print(f'Pictures: {args.out_dir}')
-    return 0
+        for camera, numbers in counts.items():
+            print(f'{camera or "image"}: {min(numbers)} to {max(numbers)} returns an image')
+        print(f'Pictures: {args.out_dir}')
+
+    return exit_status(run)

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.progress import track
 
-from s3pt_mm.common.errors import DataError, explain
+from s3pt_mm.common.errors import DataError, exit_status
+from s3pt_mm.common.workers import usable_cpus
 from s3pt_mm.data.prepared_images import PreparedInfos, folder_pairs, prepare_all
 from s3pt_mm.data.shard_writing import (
     ShardedInfos,
@@ -55,7 +55,10 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--quality', type=int, default=95, help='of the JPEGs (default 95)')
     parser.add_argument(
-        '--workers', type=int, default=os.cpu_count(), help='processes; 0: this one'
+        '--workers',
+        type=int,
+        default=usable_cpus(),
+        help='processes, default one a core that this process may use; 0: this one',
     )
     return parser.parse_args(argv)
 
@@ -122,9 +125,5 @@ def _run_shards(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0, or 1 after one line about what is wrong."""
-    try:
-        run(parse_arguments(argv))
-    except (DataError, OSError) as error:
-        print(f'error: {explain(error)}', file=sys.stderr)
-        return 1
-    return 0
+    args = parse_arguments(argv)
+    return exit_status(lambda: run(args))

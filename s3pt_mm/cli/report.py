@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         lines = '\n'.join(f'  {name:13} {text}' for name, (_, text) in REPORTS.items())
         print(f'usage: s3pt-report NAME [options]\n{lines}', file=sys.stderr)
         return 0 if argv and argv[0] in ('-h', '--help') else 2
-    from s3pt_mm.common.errors import ConfigError, DataError, explain
+    from s3pt_mm.common.errors import exit_status
     from s3pt_mm.hosts import compat
 
     compat.apply()
@@ -36,9 +36,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     report = importlib.import_module(module)
     parser = argparse.ArgumentParser(prog=f's3pt-report {name}', description=text)
     report.add_arguments(parser)
-    try:
-        report.run(parser.parse_args(rest))
-    except (ConfigError, DataError, ValueError, OSError) as error:
-        print(f'error: {explain(error)}', file=sys.stderr)
-        return 1
-    return 0
+    args = parser.parse_args(rest)
+    return exit_status(lambda: report.run(args), ValueError)

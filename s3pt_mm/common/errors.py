@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from s3pt_mm.common.extras import missing_extra
@@ -52,3 +54,19 @@ def explain(error: Exception) -> str:
 
 class ConfigError(ValueError):
     """A command line or config that cannot run; the message names the place and the remedy."""
+
+
+def exit_status(run: Callable[[], object], *others: type[Exception]) -> int:
+    """Run a command; 0, or 1 after one line on standard error about what it cannot use.
+
+    Args:
+        run: the command.
+        others: errors that are the user's too, beside :class:`DataError`, :class:`ConfigError` and
+            failed file operations. All else is a fault of ours, with its traceback.
+    """
+    try:
+        run()
+    except (DataError, ConfigError, OSError, *others) as error:
+        print(f'error: {" ".join(explain(error).split())}', file=sys.stderr)
+        return 1
+    return 0

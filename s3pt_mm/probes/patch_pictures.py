@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from s3pt_mm.data.labelled_images import IMAGENET_MEAN, IMAGENET_STD
-from s3pt_mm.data.transforms.image import LoadImage
 from s3pt_mm.data.transforms.tokens import TokenGeometry
 from s3pt_mm.data.transforms.views import TwoViews
 from s3pt_mm.method.clustering import ClusteringConfig, cluster_joint_views, draw_first_tokens
@@ -192,15 +190,10 @@ class TwoCrops:
     flips: NDArray
 
 
-def draw_crops(path: Path, index: int, size: int) -> TwoCrops:
-    """Two views of a file; the draw follows ``index``.
-
-    Raises:
-        DataError: The file is torn or damaged.
-    """
-    results = LoadImage().transform(dict(img_path=str(path)))
+def draw_crops(image: NDArray[np.uint8], index: int, size: int) -> TwoCrops:
+    """Two views of an image, (h, w, 3) uint8 RGB; the draw follows ``index``."""
     np.random.seed(index)
-    results = TwoViews(size=size, allow_enlarging=True).transform(results)
+    results = TwoViews(size=size, allow_enlarging=True).transform(dict(img=image))
     return TwoCrops(results['img'], results['view_boxes'], results['view_flips'])
 
 

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from s3pt_mm.weights.backbone_file import SUFFIX
 from s3pt_mm.weights.convert import unpack
 from s3pt_mm.weights.frozen import RANDOM
 from s3pt_mm.weights.layouts import LayoutError
-from s3pt_mm.weights.plain_vit import from_state
+from s3pt_mm.weights.plain_vit import VisionTransformer, from_state
 from s3pt_mm.weights.public import fill, weights_file
 from s3pt_mm.weights.timm_vit import TimmViT
 
@@ -37,6 +37,7 @@ def load_tokens(
     network: str = 'teacher',
     num_heads: int | None = None,
     timm: str | None = None,
+    kind: Callable[..., VisionTransformer] = VisionTransformer,
 ) -> nn.Module:
     """A network with the weights of a file, in eval mode, without gradients.
 
@@ -48,6 +49,7 @@ def load_tokens(
             width (4 at width 128).
         timm: timm's name of the network, for files whose weights do not tell it: DINO-like, DINOv2
             (registers, SwiGLU) and DINOv3 ones do. ``random``: default ``vit_small_patch16_224``.
+        kind: What builds plain ones; see :func:`~s3pt_mm.weights.plain_vit.from_state`.
 
     Returns:
         mmpretrain's ``VisionTransformer`` or :class:`TimmViT`; ``forward`` maps (n, 3, h, w) to
@@ -68,7 +70,7 @@ def load_tokens(
             state = unpack(content, network, str(source))
             settings = timm_settings(state, heads)
         if settings is None:
-            return from_state(content, str(source), network=network, num_heads=heads)
+            return from_state(content, str(source), network=network, num_heads=heads, kind=kind)
         model = TimmViT(**settings)
         fill(model, content, str(source), network=network)
     if not model.num_extra_tokens:
@@ -82,6 +84,15 @@ def patch_size(model: Any) -> int:
     if isinstance(model, TimmViT):
         return model.patch_size[0]
     return model.patch_embed.projection.kernel_size[0]
+
+
+def home_size(vit: Any) -> tuple[int, int]:
+    """(height, width) of the images that the position embedding is made for, pixels."""
+    if isinstance(vit, TimmViT):
+        rows, columns = vit.model.patch_embed.grid_size
+    else:
+        rows, columns = vit.patch_resolution
+    return rows * patch_size(vit), columns * patch_size(vit)
 
 
 def told_heads(source: str | os.PathLike[str]) -> int | None:

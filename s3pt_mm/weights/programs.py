@@ -1,18 +1,21 @@
-"""A plain ViT as a program for other run times: ONNX and ``torch.export``, any image size."""
+"""A ViT as a program for other run times: ONNX and ``torch.export``, any image size."""
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from s3pt_mm.common.errors import ConfigError
 from s3pt_mm.common.files import replacing
+from s3pt_mm.weights.any_vit import home_size, patch_size
+from s3pt_mm.weights.timm_vit import TimmViT
 
 if TYPE_CHECKING:
     from mmpretrain.models import VisionTransformer
@@ -78,39 +81,75 @@ class Program(nn.Module):
         return vit.ln1(tokens)
 
 
+class _RotaryPlaces(nn.Module):
+    """DINOv3's rotary positions from the sizes of the graph; timm's take them from Python."""
+
+    def __init__(self, rope: Any) -> None:
+        super().__init__()
+        self.rope = rope
+
+    def get_embed(self, shape: Sequence[int]) -> Tensor:
+        """(rows, columns) -> (rows * columns, 2 d of a head), sines then cosines."""
+        sides = ((torch.arange(n) + 0.5) / torch.ones(n).sum() * 2 - 1 for n in shape)
+        grid = torch.stack(torch.meshgrid(*sides, indexing='ij'), dim=-1).flatten(0, 1)
+        return torch.cat(self.rope._get_pos_embed_from_coords(grid), dim=-1)
+
+
+class TimmProgram(nn.Module):
+    """:class:`TimmViT` in the same way; timm's own resizing of positions can be traced."""
+
+    def __init__(self, vit: TimmViT) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(vit.model)
+        if type(getattr(self.model, 'rope', None)).__name__ == 'RotaryEmbeddingDinoV3':
+            self.model.rope = _RotaryPlaces(self.model.rope)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(n, 3, h, w), normalised -> tokens (n, extra + patches, d), as :class:`TimmViT`'s."""
+        return self.model.forward_features(images)
+
+
 def write_program(
-    vit: VisionTransformer, out: Path, *, resize: str, sizes: Sequence[tuple[int, int]]
+    vit: VisionTransformer | TimmViT, out: Path, *, resize: str, sizes: Sequence[tuple[int, int]]
 ) -> dict[tuple[int, int], float]:
     """Write the program, load it back and hold it against the network; or write nothing.
 
     A program takes any number of images, whose sides are two patches or more.
 
     Args:
-        vit: mmpretrain's ViT (or a class of its kind), in eval mode, on the CPU.
+        vit: mmpretrain's ViT (or a class of its kind) or :class:`TimmViT`, ``out_type='raw'``, in
+            eval mode, on the CPU.
         out: ``.onnx``, or ``.pt2`` of ``torch.export``.
-        resize: See :class:`Program`.
+        resize: See :class:`Program`; of timm's networks only 'size', which is their own way.
         sizes: (height, width) of the images that both must agree on.
 
     Returns:
         The largest difference of a token at each size.
 
     Raises:
-        ConfigError: A library is missing.
+        ConfigError: A library is missing, or timm's network cannot resize so.
         RuntimeError: A token differs by more than :data:`TOLERANCE`.
     """
     missing = [name for name in _NEEDED[out.suffix] if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError(f'{out.suffix} needs {", ".join(missing)}: pip install "s3pt_mm[export]"')
-    patch = vit.patch_embed.projection.kernel_size[0]
+    program: nn.Module
+    if not isinstance(vit, TimmViT):
+        program = Program(vit, resize)
+    elif resize == 'size':
+        program = TimmProgram(vit)
+    else:
+        raise ConfigError(f"--resize {resize}: networks of timm resize positions in timm's way")
+    patch = patch_size(vit)
     height, width = (
         patch * torch.export.Dim(name, min=2, max=LARGEST_SIDE) for name in ('rows', 'columns')
     )
     # Traced at a size of its own: not square, not the home's, more than one of everything.
-    rows, columns = (side + more for side, more in zip(vit.patch_resolution, (2, 3), strict=True))
-    example = torch.zeros(2, 3, patch * rows, patch * columns)
+    high, wide = home_size(vit)
+    example = torch.zeros(2, 3, high + 2 * patch, wide + 3 * patch)
     with torch.no_grad():
         traced = torch.export.export(
-            Program(vit, resize).eval(),
+            program.eval(),
             (example,),
             dynamic_shapes=({0: torch.export.Dim('images', min=1, max=4096), 2: height, 3: width},),
         )

@@ -44,6 +44,11 @@ _HUGGING_FACE = (
     (r'\.mlp\.up_proj\.', '.mlp.fc1.'),
     (r'\.mlp\.down_proj\.', '.mlp.fc2.'),
 )
+_GATED = (
+    (r'\.mlp\.gate_proj\.', '.mlp.w1.'),
+    (r'\.mlp\.up_proj\.', '.mlp.w2.'),
+    (r'\.mlp\.down_proj\.', '.mlp.w3.'),
+)
 
 
 def initial_weights(
@@ -147,8 +152,9 @@ def _is_hugging_face(state: Mapping[str, Tensor]) -> bool:
 def _from_hugging_face(state: Mapping[str, Tensor], rotary: bool) -> dict[str, Tensor]:
     """Names of transformers' ViT, DINOv2 and DINOv3 models -> of their authors' files."""
     named = {}
+    gated = rotary and any('.mlp.gate_proj.' in name for name in state)
     for name, tensor in state.items():
-        for pattern, replacement in _HUGGING_FACE:
+        for pattern, replacement in (*(_GATED if gated else ()), *_HUGGING_FACE):
             name = re.sub(pattern, replacement, name)
         registers = 'storage_tokens' if rotary else 'register_tokens'
         named[name.replace('embeddings.register_tokens', registers)] = tensor

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pytest
 from PIL import Image
 
 from s3pt_mm.cli.check_data import main
@@ -20,8 +19,8 @@ from s3pt_mm.data.datasets.info_file import load_info_file, write_info_file
 from s3pt_mm.data.datasets.nuscenes_images import NuScenesImages
 from s3pt_mm.data.duplicates import look_hash, near_groups
 from tests.nuscenes_tables import street, write_jpeg
-from tests.test_data.test_formats import containers, logs
-from tests.test_data.test_formats.test_adapters import CALIBRATION, convert, write_folder
+from tests.test_data.test_formats import logs
+from tests.test_data.test_formats.test_adapters import convert, write_folder
 from tests.test_data.test_image_files import mask, photo, write_camvid
 
 
@@ -30,30 +29,6 @@ def check(tmp_path: Path, *source: object) -> dict:
     status = main([*map(str, source), '--out', str(out), '--workers', '1'])
     assert status in (0, 1)
     return json.loads(out.read_text())
-
-
-LOGS = {
-    'kitti-raw': logs.write_kitti_raw,
-    'kitti-object': logs.write_kitti_object,
-    'pandaset': logs.write_pandaset,
-    'folder': lambda root: write_folder(root, CALIBRATION),
-    'argoverse2': containers.write_argoverse2,
-}
-
-
-@pytest.mark.parametrize('name', LOGS)
-def test_an_info_file_of_each_format(tmp_path, name):
-    """Whole data have no problem; an image that goes is the one that is reported."""
-    data = convert(name, LOGS[name](tmp_path / 'log'), tmp_path / 'out')['train']
-    info = next((tmp_path / 'out').glob('*_infos_train.parquet'))
-    report = check(tmp_path, '--info', info)
-    assert report['images'] == len(data) and not {p['kind'] for p in report['problems']} - {
-        'no lidar'  # KITTI raw has an instant without a sweep
-    }
-    gone = Path(data.get_data_info(len(data) - 1)['img_path']).resolve()
-    gone.unlink()
-    (missing,) = [p for p in check(tmp_path, '--info', info)['problems'] if p['kind'] == 'missing']
-    assert Path(missing['file']).name == gone.name
 
 
 def test_kitti_as_mmdetection3d_lays_it_out(tmp_path, capsys):

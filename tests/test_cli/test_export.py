@@ -20,7 +20,7 @@ from s3pt_mm.weights.any_vit import load_tokens
 from s3pt_mm.weights.files import write_weights
 from s3pt_mm.weights.plain_vit import from_state
 from s3pt_mm.weights.timm_vit import TimmViT
-from tests.test_weights.test_public import REGISTERS
+from tests.test_weights.test_public import DINOV2, DINOV3, REGISTERS, SWIGLU
 
 
 @pytest.fixture
@@ -133,10 +133,14 @@ def test_a_program_that_computes_something_else_is_not_written(
 
 
 def test_what_programs_need(checkpoint: Path, tmp_path: Path, capsys, monkeypatch) -> None:
-    """Missing libraries, an odd size and a network that is no plain ViT are named."""
+    """Missing libraries, an odd size and a resize that timm does not have are named."""
     torch.save(TimmViT(**REGISTERS).state_dict(), tmp_path / 'registers.pth')
     for file, options, message in (
-        (tmp_path / 'registers.pth', [], 'registers.pth: no ViT in a known layout'),
+        (
+            tmp_path / 'registers.pth',
+            ['--num-heads', '3', '--resize', 'scale_factor'],
+            "--resize scale_factor: networks of timm resize positions in timm's way",
+        ),
         (checkpoint, ['--image-size', '32', '40'], '(32, 40): no multiples of patch 16'),
         (
             checkpoint,
@@ -162,3 +166,93 @@ def test_heads_of_a_folder(tmp_path: Path) -> None:
     assert export.main(command) == 0
     config = json.loads((tmp_path / 'out' / 'config.json').read_text())
     assert config['num_attention_heads'] == 4
+
+
+GATED = dict(DINOV3, name='vit_small_plus_patch16_dinov3_qkvb')
+GIANT = dict(SWIGLU, mlp_ratio=5.34)  # 128 gates, as transformers makes them of a ratio of 4
+FAMILIES = dict(dinov2=DINOV2, registers=REGISTERS, swiglu=GIANT, dinov3=DINOV3, gated=GATED)
+
+
+def of_timm(family: str, path: Path) -> TimmViT:
+    """A network of timm, every weight drawn, and its file as pre-training writes it."""
+    torch.manual_seed(0)
+    model = TimmViT(**FAMILIES[family]).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    state = {f'teacher.backbone.{name}': value for name, value in model.state_dict().items()}
+    torch.save({'state_dict': state}, path)
+    return model
+
+
+@pytest.mark.parametrize('to, ending', [('onnx', '.onnx'), ('torch-export', '.pt2')])
+@pytest.mark.parametrize('family', ['registers', 'dinov3'])
+def test_programs_of_timms_networks(
+    tmp_path: Path, capsys, family: str, to: str, ending: str
+) -> None:
+    """Registers, resized and rotary positions: one file for all sizes, to 1e-4."""
+    model, out = of_timm(family, tmp_path / 'vit.pth'), tmp_path / f'vit{ending}'
+    if to == 'onnx':
+        onnxruntime = pytest.importorskip('onnxruntime')
+        pytest.importorskip('onnxscript')
+    command = [str(tmp_path / 'vit.pth'), '--to', to, '--out', str(out), '--num-heads', '3']
+    assert export.main(command) == 0
+    assert 'to tokens (n, 5 + patches, 48)' in capsys.readouterr().out
+    if to == 'onnx':
+        session = onnxruntime.InferenceSession(out, providers=['CPUExecutionProvider'])
+        compute = lambda images: torch.from_numpy(session.run(None, {'images': images.numpy()})[0])
+    else:
+        compute = torch.export.load(out).module()
+    patch = model.patch_size[0]
+    for count, rows, columns in ((3, 4, 4), (1, 2, 9), (2, 23, 7)):
+        images = torch.randn(count, 3, rows * patch, columns * patch)
+        with torch.no_grad():
+            torch.testing.assert_close(compute(images), model(images)[0], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize('family', FAMILIES)
+def test_files_of_timms_networks(tmp_path: Path, family: str) -> None:
+    """timm, transformers and this package read back what pre-training such a network gave."""
+    timm = pytest.importorskip('timm')
+    transformers = pytest.importorskip('transformers')
+    model = of_timm(family, tmp_path / 'vit.pth')
+    side = FAMILIES[family]['img_size']
+    images = torch.randn(2, 3, side, side)
+    with torch.no_grad():
+        (wanted,) = model(images)
+    for to, out in (
+        ('timm', 't.safetensors'),
+        ('safetensors', 's.safetensors'),
+        ('huggingface', 'hf'),
+    ):
+        command = [str(tmp_path / 'vit.pth'), '--to', to, '--out', str(tmp_path / out)]
+        assert export.main([*command, '--num-heads', '3']) == 0
+        again = load_tokens(tmp_path / out, num_heads=None if to == 'huggingface' else 3)
+        torch.testing.assert_close(again(images)[0], wanted, atol=1e-4, rtol=0)
+    settings = dict(FAMILIES[family])
+    home = timm.create_model(
+        settings.pop('name'),
+        num_classes=0,
+        checkpoint_path=str(tmp_path / 't.safetensors'),
+        **settings,
+    ).eval()
+    theirs = transformers.AutoModel.from_pretrained(tmp_path / 'hf').eval()
+    assert 'pixel' in str(
+        transformers.AutoImageProcessor.from_pretrained(tmp_path / 'hf').model_input_names
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(home.forward_features(images), wanted, atol=1e-4, rtol=0)
+        tokens = theirs(images).last_hidden_state
+    torch.testing.assert_close(tokens, wanted, atol=1e-4, rtol=0)
+    assert f'(1, {model.num_extra_tokens} + patches, 48)' in (tmp_path / 'hf/README.md').read_text()
+
+
+def test_what_transformers_does_not_have_is_named(tmp_path: Path, capsys) -> None:
+    torch.save(TimmViT(**SWIGLU).state_dict(), tmp_path / 'gates.pth')
+    command = [str(tmp_path / 'gates.pth'), '--num-heads', '3', '--to', 'huggingface']
+    assert export.main([*command, '--out', str(tmp_path / 'hf')]) == 1
+    assert '48 hidden numbers at width 48' in capsys.readouterr().err
+    name = 'eva02_tiny_patch14_224'
+    torch.save(TimmViT(name).state_dict(), tmp_path / 'eva.pth')
+    command = [str(tmp_path / 'eva.pth'), '--timm', name, '--to', 'huggingface']
+    assert export.main([*command, '--out', str(tmp_path / 'hf')]) == 1
+    assert 'only DINOv2 and DINOv3 have a twin' in capsys.readouterr().err

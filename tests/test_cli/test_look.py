@@ -16,6 +16,7 @@ from PIL import Image, ImageFilter
 
 from s3pt_mm.cli import look
 from s3pt_mm.cli.images_in import read_image
+from s3pt_mm.data.transforms.image import EncodedImage
 from s3pt_mm.weights.any_vit import load_tokens
 from s3pt_mm.weights.files import write_weights
 
@@ -87,6 +88,32 @@ def test_page_holds_what_the_networks_compute(folder: Path, page: Path, capsys) 
     attention = np.frombuffer(base64.b64decode(first['attention'][0]), np.uint8).reshape(2, 24)
     assert attention.max() == 255 and (np.array(first['peaks']) < 1).all()
     assert len(np.frombuffer(base64.b64decode(first['clusters'][0]), '<u2')) == 2 * 14 * 14
+
+
+def test_a_photo_on_its_side_is_shown_upright(folder: Path, tmp_path: Path, monkeypatch) -> None:
+    """Photo and views of it, from one decoding, as if it was stored upright."""
+    with Image.open(folder / 'images' / '1.jpg') as photo:
+        upright = photo.convert('RGB')
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 270 degrees, counter-clockwise, to be seen
+    for name, image, options in (
+        ('upright', upright, {}),
+        ('turned', upright.transpose(Image.Transpose.ROTATE_90), dict(exif=exif)),
+    ):
+        (tmp_path / name).mkdir()
+        image.save(tmp_path / name / 'one.png', **options)
+    decode, decoded = EncodedImage.decode, []
+    monkeypatch.setattr(
+        EncodedImage, 'decode', lambda self, *a: decoded.append(self.path) or decode(self, *a)
+    )
+    pages = []
+    for name in ('upright', 'turned'):
+        command = [str(folder / 'a.pth'), str(tmp_path / name), *arguments(folder)[2:]]
+        out = tmp_path / f'{name}.html'
+        assert look.main([*command, '--view-size', '64', '--out', str(out)]) == 0
+        pages.append(content(out)['images'])
+    assert pages[0] == pages[1]
+    assert len(decoded) == 4  # each folder: for the page, and by the network
 
 
 def test_what_is_left_out_is_named(folder: Path, tmp_path: Path, capsys) -> None:

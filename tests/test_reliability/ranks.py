@@ -38,6 +38,17 @@ def run_ranks(
     Raises:
         RanksFailed: See the class.
     """
+    start_ranks(_in_group, world_size, folder, function, folder, args, timeout=timeout)
+    return [torch.load(folder / f'rank{r}.pt', weights_only=True) for r in range(world_size)]
+
+
+def start_ranks(
+    function: Callable[..., Any], world_size: int, folder: Path, *args: Any, timeout: float = 90
+) -> None:
+    """``function(*args)`` in processes with torchrun's variables, but for the meeting place.
+
+    Args, raises: As :func:`run_ranks`, which makes the process group too.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     processes = [
         _CONTEXT.Process(target=_rank, args=(function, rank, world_size, folder, args), daemon=True)
@@ -63,19 +74,23 @@ def run_ranks(
             for rank, code in enumerate(codes)
         ]
         raise RanksFailed('\n'.join(ends))
-    return [torch.load(folder / f'rank{r}.pt', weights_only=True) for r in range(world_size)]
 
 
 def _rank(function: Callable, rank: int, world_size: int, folder: Path, args: tuple) -> None:
     torch.set_num_threads(1)
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size))
     try:
-        torch.distributed.init_process_group(
-            'gloo', init_method=f'file://{folder}/meeting', rank=rank, world_size=world_size
-        )
-        torch.save(function(*args), folder / f'rank{rank}.pt')
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
+        function(*args)
     except BaseException:
         (folder / f'rank{rank}.error').write_text(traceback.format_exc())
         raise
+
+
+def _in_group(function: Callable, folder: Path, args: tuple) -> None:
+    rank, world_size = int(os.environ['RANK']), int(os.environ['WORLD_SIZE'])
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'file://{folder}/meeting', rank=rank, world_size=world_size
+    )
+    torch.save(function(*args), folder / f'rank{rank}.pt')
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
