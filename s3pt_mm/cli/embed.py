@@ -169,7 +169,10 @@ def run(args: argparse.Namespace) -> None:
     names = [path.relative_to(folder).as_posix() for path in paths]
     # Parts belong to this network, these images and these settings, or they are not found.
     told = vars(args) | dict(out=None, device=None, content=content_of(args.checkpoint))
-    stamps = [(name, path.stat().st_mtime_ns) for name, path in zip(names, paths, strict=True)]
+    stamps = [
+        (name, path.stat().st_mtime_ns if path.exists() else None)  # a link may lead nowhere
+        for name, path in zip(names, paths, strict=True)
+    ]
     digest = hashlib.sha256(repr((sorted(told.items()), stamps)).encode()).hexdigest()[:12]
     parts = out.with_name(f'.{out.name}.{digest}.parts')
     settings = dict(batch_size=args.batch_size, device=args.device, image_level=args.image_level)

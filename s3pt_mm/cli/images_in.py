@@ -81,9 +81,15 @@ def open_image(path: Path) -> Image.Image:
     """An image as pre-training sees it: RGB, upright, 16 bits scaled.
 
     Raises:
-        DataError: The file is no whole image.
+        DataError: The file is no whole image, or there is none (a link that leads nowhere).
     """
-    return Image.fromarray(EncodedImage(path.read_bytes(), str(path), upright=True).decode())
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            path, error.strerror or str(error), 'Check the file and its links'
+        ) from None
+    return Image.fromarray(EncodedImage(data, str(path), upright=True).decode())
 
 
 def normalise(image: Image.Image, size: tuple[int, int]) -> Tensor:

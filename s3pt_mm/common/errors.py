@@ -64,9 +64,10 @@ def exit_status(run: Callable[[], object], *others: type[Exception]) -> int:
         others: errors that are the user's too, beside :class:`DataError`, :class:`ConfigError` and
             failed file operations. All else is a fault of ours, with its traceback.
     """
+    errors: tuple[type[Exception], ...] = (DataError, ConfigError, OSError, *others)
     try:
         run()
-    except (DataError, ConfigError, OSError, *others) as error:
+    except errors as error:
         print(f'error: {" ".join(explain(error).split())}', file=sys.stderr)
         return 1
     return 0

@@ -102,6 +102,9 @@ def test_torn_images_are_left_out_on_request(case, tmp_path, capsys, torn, endin
     assert embed.main([*command, '--out', str(whole)]) == 0
     for name in torn:
         (tmp_path / 'images' / name).write_bytes(b'')
+    if len(torn) == 2:  # a link that leads nowhere
+        (tmp_path / 'images' / torn[0]).unlink()
+        (tmp_path / 'images' / torn[0]).symlink_to('nowhere.jpg')
     assert embed.main([*command, '--out', str(out)]) == 1  # stops by default
     capsys.readouterr()
     assert embed.main([*command, '--out', str(out), '--on-error', 'skip']) == 0

@@ -85,7 +85,8 @@ def test_two_ranks_on_shards(tmp_path, repository) -> None:
     assert [len(rank) for rank in ranks] == [IMAGES, IMAGES]  # half of each epoch
     assert ranks == runs['folder']
     last = f'iter_{2 * STEPS}.pth'
-    assert compare_checkpoints(tmp_path / 'folder' / last, tmp_path / 'packed' / last) == []
+    differing = compare_checkpoints(tmp_path / 'folder' / last, tmp_path / 'packed' / last)
+    assert [line for line in differing if not line.startswith('exact_resume/position/data')] == []
     # In the middle of an epoch, in a folder of its own.
     middle = str(tmp_path / 'packed/iter_2.pth')
     rest = run(config, tmp_path / 'again', '--resume', middle, '--cfg-options', *options)
