@@ -110,3 +110,16 @@ def test_a_line_cut_off_in_the_log_is_tried_again(tmp_path):
     log.write_text('{"key": "a", "outcome": "killed"}\n{"key": "b", "outc')
     assert list(mutants.tried(log)) == ['a']
     assert mutants.tried(tmp_path / 'absent') == {}
+
+
+def test_a_package_that_was_read_elsewhere_is_refused(repository, tmp_path):
+    """Its files would be the checkout's, not the copy's: every fault would survive."""
+    code = (
+        'import sys; from pathlib import Path; from tools.dev import mutants\n'
+        'assert "s3pt_mm" not in sys.modules, "the tool itself must not bring it in"\n'
+        'import s3pt_mm; bench = object.__new__(mutants.Bench); bench.root = Path(sys.argv[1])\n'
+        'bench.warm([])'
+    )
+    command = [sys.executable, '-c', code, str(tmp_path)]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True)
+    assert 'where nothing is broken' in done.stderr, done.stderr

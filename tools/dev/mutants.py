@@ -29,7 +29,6 @@ from rich.console import Console  # noqa: E402
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-from s3pt_mm.common.files import write_json  # noqa: E402
 from tools.dev.mutation.bench import Bench  # noqa: E402
 from tools.dev.mutation.faults import Fault, faults_of  # noqa: E402
 from tools.dev.mutation.named import NAMED  # noqa: E402
@@ -135,7 +134,9 @@ def reach_of(bench: Bench, room: Room) -> dict:
     digest = hashlib.sha256(b''.join((ROOT / name).read_bytes() for name in files)).hexdigest()
     kept = FOLDER / f'reach-{digest[:12]}.json'
     if not kept.exists():
-        write_json(kept, bench.reach(room.tests, room.files()))
+        part = kept.with_suffix('.partial')
+        part.write_text(json.dumps(bench.reach(room.tests, room.files())), encoding='utf-8')
+        part.replace(kept)
     return json.loads(kept.read_text(encoding='utf-8'))
 
 

@@ -43,8 +43,12 @@ class Bench:
         """Import libraries once, for all forks.
 
         Raises:
-            RuntimeError: One of them brought in code of the rooms under test.
+            RuntimeError: One of them brought in code of the rooms under test, or the package was
+                read before, from elsewhere than the copy.
         """
+        there = sys.modules.get('s3pt_mm')
+        if there is not None and self.root not in Path(str(there.__file__)).parents:
+            raise RuntimeError(f's3pt_mm was read from {there.__file__}, where nothing is broken')
         for name in modules:
             module = importlib.import_module(name)
             if name.endswith('.compat'):
