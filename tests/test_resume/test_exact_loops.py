@@ -116,5 +116,7 @@ def test_a_key_seeds_all_generators_and_a_plain_index_none():
         states.append((random.random(), np.random.rand(), float(torch.rand(1))))
     assert states[0] == states[1]
     assert first >= 0
+    np.random.seed(5)
+    assert int(SeedFromIndex()({'sample_idx': 3})['sample_seed']) == first
     np.random.seed(6)
     assert int(SeedFromIndex()({'sample_idx': 3})['sample_seed']) != first
