@@ -90,6 +90,7 @@ class CrIBo(TeacherStudent):
         )
         self.cross_entropy = cross_entropy
         self._cluster_joint_views = self.compiled(cluster_joint_views)
+        self._cluster_health = self.compiled(cluster_health)
         self._depth_checked = False
 
     def loss(self, inputs: list[Tensor], data_samples: list, **kwargs: Any) -> dict[str, Tensor]:
@@ -119,7 +120,7 @@ class CrIBo(TeacherStudent):
         student_objects = pool(student_tokens.unflatten(0, (2, -1)))
         teacher_objects = pool(teacher_tokens)
         losses.update(self.object_loss(student_objects, teacher_objects, pool.per_image, biases))
-        losses.update(cluster_health(assignment))
+        losses.update(self._cluster_health(assignment.counts))
         return losses
 
     @torch.no_grad()
@@ -275,9 +276,13 @@ class CrIBo(TeacherStudent):
         )
 
 
-def cluster_health(assignment: Assignment) -> dict[str, Tensor]:
-    """Spread of cluster sizes: standard deviation over mean of the tokens of non-empty clusters."""
-    sizes = assignment.counts.sum(1).float()
+def cluster_health(counts: Tensor) -> dict[str, Tensor]:
+    """Spread of cluster sizes: standard deviation over mean of the tokens of non-empty clusters.
+
+    Args:
+        counts: (B, 2, K) of :class:`~s3pt_mm.method.clustering.Assignment`.
+    """
+    sizes = counts.sum(1).float()
     filled = sizes > 0
     count = filled.sum()
     mean = sizes.sum() / count

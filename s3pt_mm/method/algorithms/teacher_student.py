@@ -57,9 +57,9 @@ class TeacherStudent(BaseSelfSupervisor):
             does (arXiv 2104.02057). Choice of this package for short runs: Adam moves all weights
             of a filter together, and brightness soon drowns the position embedding.
         compile: mode of ``torch.compile`` for the parts whose shapes never change (the ViTs, the
-            clustering, the vMF normaliser): 'default', or 'reduce-overhead', which replays them as
-            CUDA graphs. None runs them as written. Needs a C compiler beside Triton; the first
-            steps take a minute or two. docs/performance.md has what it gains.
+            clustering, the vMF normaliser, health figures): 'default', or 'reduce-overhead', which
+            replays them as CUDA graphs. None runs them as written. Needs a C compiler beside
+            Triton; the first steps take a minute or two. docs/performance.md has what it gains.
         fidelity: 'reference' sets every option in which this package departs from the public code
             of DINO and CrIBo to that code's choice, whatever else is given; 'package' leaves the
             options alone. docs/pretraining.md lists them.
@@ -108,7 +108,7 @@ class TeacherStudent(BaseSelfSupervisor):
         if freeze_patch_embed:
             encoder.patch_embed.requires_grad_(False)
         self.compile_mode = compile
-        self._tokens = self.compiled(_tokens)
+        self._tokens, self._teacher_health = self.compiled(_tokens), self.compiled(teacher_health)
         for module in encoder.modules():
             if hasattr(module, 'drop_prob'):  # NumPy's number, of mmpretrain, breaks graphs
                 module.drop_prob = float(module.drop_prob)
@@ -197,8 +197,12 @@ class TeacherStudent(BaseSelfSupervisor):
 
         Hooks read each logged value every step; from the device each would be a wait of its own.
         """
-        total, logged = super().parse_losses(losses)
-        return total, read(logged)
+        if any(not isinstance(value, Tensor) or value.dim() for value in losses.values()):
+            total, logged = super().parse_losses(losses)  # somebody's own
+            return total, read(logged)
+        # mmengine's would launch a mean for each.
+        total = torch.stack([value for name, value in losses.items() if 'loss' in name]).sum()
+        return total, read({'loss': total, **losses})
 
     def rows_at_a_time(self, rows: Tensor) -> int:
         """Rows of one slice of the cross-entropy."""
@@ -265,7 +269,7 @@ class TeacherStudent(BaseSelfSupervisor):
                 accumulate_log_probability(log_sum, logits)
             self.image_center.observe(teacher, global_rows=2 * images, log_sum=log_sum)
         loss = sliced_cross_entropy(student, [target], slice_rows=self.rows_at_a_time(log_p)).loss
-        return dict(loss_image=distributed.global_value(loss), **teacher_health(log_p))
+        return dict(loss_image=distributed.global_value(loss), **self._teacher_health(log_p))
 
 
 def _tokens(backbone: nn.Module, images: Tensor) -> Tensor:

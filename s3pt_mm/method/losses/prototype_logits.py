@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -25,6 +25,8 @@ class PrototypeLogits:
         gain: (P, 1), or None.
         norm: (P, 1) :func:`row_norms` of ``weight`` where somebody has them already; looked at
             only with ``gain``.
+        narrow: ``weight`` in the dtypes of products, once somebody has formed it; copies of these
+            logits with other features share it.
     """
 
     features: Tensor
@@ -33,6 +35,7 @@ class PrototypeLogits:
     bias: Tensor | None = None
     gain: Tensor | None = None
     norm: Tensor | None = None
+    narrow: dict[torch.dtype, Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.gain is not None and self.norm is None:
@@ -42,6 +45,12 @@ class PrototypeLogits:
     def num_prototypes(self) -> int:
         """P."""
         return len(self.weight)
+
+    def weight_in(self, dtype: torch.dtype) -> Tensor:
+        """(P, D) ``weight`` in ``dtype``, without gradient; cast once."""
+        if dtype not in self.narrow:
+            self.narrow[dtype] = self.weight.detach().to(dtype)
+        return self.narrow[dtype]
 
     @torch.no_grad()
     def scale(self) -> Tensor | None:
@@ -74,7 +83,7 @@ class SliceLogits:
     def __init__(self, logits: PrototypeLogits) -> None:
         features = logits.features.detach()
         self.features = features
-        self.weight = logits.weight.detach().to(product_dtype(features))
+        self.weight = logits.weight_in(product_dtype(features))
         self.total = accumulation_dtype(features)
         self.bias = None if logits.bias is None else logits.bias.detach()
         self.scale = logits.scale()  # (P,), not divided by the temperature

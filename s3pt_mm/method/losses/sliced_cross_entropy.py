@@ -27,6 +27,7 @@ from s3pt_mm.method.losses.prototype_logits import (
     softmax_and_log_sum,
     through_weight_norm,
 )
+from s3pt_mm.method.losses.slice_gradients import SliceGradients
 from s3pt_mm.method.losses.tiled_cross_entropy import TiledCrossEntropy
 
 
@@ -138,7 +139,7 @@ class _SlicedCrossEntropy(torch.autograd.Function):
         slices = SliceLogits(student)
         sums: list[Tensor | None] = [None] * len(targets)
         need = ctx.needs_input_grad[:4]
-        grads = _Gradients(slices, need) if any(need) else None
+        grads = SliceGradients(slices, need) if any(need) else None
         plans = [_SlicePlan(target, len(features), slice_rows) for target in targets]
 
         for piece, begin in enumerate(range(0, len(features), slice_rows)):
@@ -202,58 +203,6 @@ class _SlicedCrossEntropy(torch.autograd.Function):
             by_bias,
             *(None,) * 3,
         )
-
-
-class _Gradients:
-    """Sums of the slices' gradient products; half precision is kept off its subnormals.
-
-    Args:
-        slices: The student's rows.
-        need: Whether features, weight, gain and bias want a gradient. A frozen prototype layer
-            wants none, which saves a third of the products.
-    """
-
-    def __init__(self, slices: SliceLogits, need: tuple[bool, ...]) -> None:
-        self.slices = slices
-        weight, total = slices.weight, slices.total
-        self.features = slices.bare(slices.features.shape) if need[0] else None
-        self.weight = torch.empty_like(weight, dtype=total) if need[1] or need[2] else None
-        self.started = False  # the weights' gradient is written, not added to, the first time
-        self.bias = slices.bare((len(weight),)) if need[3] else None
-
-    def add(self, begin: int, gradient: Tensor) -> None:
-        """Take in d loss / d logits (s, P) of the rows from ``begin``; overwrites it."""
-        slices, weight = self.slices, self.slices.weight
-        rows = slices.features[begin : begin + len(gradient)].to(weight.dtype)
-        if self.bias is not None:
-            self.bias += gradient.sum(0)
-        # fp16 ends at 6e-8 and the entries are about coefficient / P: bring the largest to 1.
-        half = weight.dtype in (torch.float16, torch.bfloat16)
-        peak = gradient.abs().amax().clamp_min_(1e-30) if half else 1.0
-        inverse = slices.inverse_temperature
-        if self.weight is not None:
-            if half:
-                product = (gradient / peak).to(weight.dtype).T @ rows
-                product = product.to(self.weight.dtype).mul_(peak * inverse)
-                self.weight.add_(product) if self.started else self.weight.copy_(product)
-            else:
-                beta = 1 if self.started else 0
-                self.weight.addmm_(gradient.T, rows, beta=beta, alpha=inverse)
-            self.started = True
-        if self.features is not None:
-            if slices.scale is not None:
-                gradient.mul_(slices.scale)
-            here = self.features[begin : begin + len(gradient)]
-            if half:
-                here.copy_((gradient / peak).to(weight.dtype) @ weight).mul_(peak * inverse)
-            else:
-                torch.mm(gradient, weight, out=here).mul_(inverse)
-
-    def sums(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Gradients of features, weights and bias; None where none is wanted."""
-        if self.weight is not None and not self.started:
-            self.weight.zero_()
-        return self.features, self.weight, self.bias
 
 
 class _SlicePlan:

@@ -100,11 +100,10 @@ class TiledCrossEntropy(autograd.Function):
 
 def _prototypes(logits: PrototypeLogits, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     """Weight (P, D) in ``dtype``, factor (P,) and bias (P,) in float32."""
-    weight = logits.weight.detach()
-    scale = logits.scale()
-    factor = weight.new_ones(len(weight)) if scale is None else scale
+    weight, scale = logits.weight_in(dtype), logits.scale()
+    factor = logits.weight.new_ones(len(weight)) if scale is None else scale
     bias = torch.zeros_like(factor) if logits.bias is None else logits.bias.detach()
-    return weight.to(dtype), factor.float() / logits.temperature, bias.float()
+    return weight, factor.float() / logits.temperature, bias.float()
 
 
 def _teacher(target: Target, kernels: ModuleType) -> tuple[Any, Tensor]:

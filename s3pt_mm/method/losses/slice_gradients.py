@@ -1,0 +1,66 @@
+"""Gradient products of the sliced cross-entropy, summed slice by slice."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from s3pt_mm.method.losses.prototype_logits import SliceLogits
+
+
+class SliceGradients:
+    """Sums of the slices' gradient products; half precision is kept off its subnormals.
+
+    Args:
+        slices: The student's rows.
+        need: Whether features, weight, gain and bias want a gradient. A frozen prototype layer
+            wants none, which saves a third of the products.
+    """
+
+    def __init__(self, slices: SliceLogits, need: tuple[bool, ...]) -> None:
+        self.slices = slices
+        weight, total = slices.weight, slices.total
+        self.features = slices.bare(slices.features.shape) if need[0] else None
+        self.weight = torch.empty_like(weight, dtype=total) if need[1] or need[2] else None
+        self.started = False  # the weights' gradient is written, not added to, the first time
+        self.bias = slices.bare((len(weight),)) if need[3] else None
+
+    def add(self, begin: int, gradient: Tensor) -> None:
+        """Take in d loss / d logits (s, P) of the rows from ``begin``; overwrites it."""
+        slices, weight = self.slices, self.slices.weight
+        rows = slices.features[begin : begin + len(gradient)].to(weight.dtype)
+        if self.bias is not None:
+            self.bias += gradient.sum(0)
+        half, peak = weight.dtype in (torch.float16, torch.bfloat16), None
+        if weight.dtype == torch.float16:
+            # It ends at 6e-8 and the entries are about coefficient / P: bring the largest to 1.
+            peak = torch.linalg.vector_norm(gradient, torch.inf).clamp_min_(1e-30)
+        inverse = slices.inverse_temperature
+        back = inverse if peak is None else peak * inverse
+        if self.weight is not None:
+            if half:
+                product = _narrow(gradient, peak, weight.dtype).T @ rows
+                product = product.to(self.weight.dtype).mul_(back)
+                self.weight.add_(product) if self.started else self.weight.copy_(product)
+            else:
+                beta = 1 if self.started else 0
+                self.weight.addmm_(gradient.T, rows, beta=beta, alpha=inverse)
+            self.started = True
+        if self.features is not None:
+            if slices.scale is not None:
+                gradient.mul_(slices.scale)
+            here = self.features[begin : begin + len(gradient)]
+            if half:
+                here.copy_(_narrow(gradient, peak, weight.dtype) @ weight).mul_(back)
+            else:
+                torch.mm(gradient, weight, out=here).mul_(inverse)
+
+    def sums(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Gradients of features, weights and bias; None where none is wanted."""
+        if self.weight is not None and not self.started:
+            self.weight.zero_()
+        return self.features, self.weight, self.bias
+
+
+def _narrow(gradient: Tensor, peak: Tensor | None, dtype: torch.dtype) -> Tensor:
+    return (gradient if peak is None else gradient / peak).to(dtype)
