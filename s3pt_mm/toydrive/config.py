@@ -53,7 +53,7 @@ class ToyDriveConfig:
     samples_per_scene: int = 8
     sweeps: int = 1
     camera_sweep_scenes: int = 1
-    nuimages_train: int = 96
+    nuimages_train: int = 512
     nuimages_val: int = 32
     cityscapes_train: int = 48
     cityscapes_val: int = 24

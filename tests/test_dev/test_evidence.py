@@ -16,7 +16,7 @@ from tests.tool_runs import run_tool
 from tools.dev.evidence import ladder
 from tools.dev.evidence.data import camvid, pandaset
 from tools.dev.evidence.page import spread, write_page
-from tools.dev.evidence.run import share_settings
+from tools.dev.evidence.run import final_losses, share_settings
 from tools.dev.evidence.supervised import train_supervised
 
 NAMES = ['sky', 'road', 'car']
@@ -74,13 +74,13 @@ def evidence(repository: Path, root: Path, out: Path, *options: str) -> str:
 @pytest.mark.slow
 def test_quick_runs_are_kept_and_make_a_page(repository: Path, tmp_path: Path) -> None:
     root, out = made_camvid(tmp_path / 'camvid'), tmp_path / 'out'
-    rungs = ('--rungs', 'DINO', '+ diversity', ladder.SUPERVISED)
+    rungs = ('--rungs', 'DINO', ladder.HEADS_ONLY, ladder.SUPERVISED)
     log = evidence(repository, root, out, *rungs)
     assert 'camvid 1/3: DINO, seed 0' in log
     found = {json.loads(p.read_text())['rung'] for p in out.glob('*/*/*/*/figures.json')}
-    assert found == {'DINO', '+ diversity', ladder.SUPERVISED}
+    assert found == {'DINO', ladder.HEADS_ONLY, ladder.SUPERVISED}
     page = (out / 'page.md').read_text()
-    for text in ('| + diversity |', '| control: colour + place |', 'Published', '| car |'):
+    for text in ('| CrIBo, heads only |', '| control: colour + place |', 'Published', '| car |'):
         assert text in page
     before = {p: p.stat().st_mtime_ns for p in out.rglob('figures.json')}
     assert 'seed 0' not in evidence(repository, root, out, *rungs)
@@ -125,6 +125,10 @@ def test_every_rung_changes_one_thing_and_trains_what_it_says(tmp_path: Path) ->
     models = {rung: cfg.model.to_dict() for rung, cfg in configs.items()}
     assert models['DINO'] == models['DINO, equal compute']
     assert models['CrIBo']['head']['prototype_kind'] == 'plain'
+    assert models[ladder.HEADS_ONLY] == models['CrIBo']
+    assert configs[ladder.HEADS_ONLY].optim_wrapper.paramwise_cfg.custom_keys == {
+        'backbone': dict(lr_mult=0.0)
+    }
     assert models['+ vMF'] == {
         **models['CrIBo'],
         'center_space': 'probability',
@@ -153,9 +157,19 @@ def test_spread_and_a_page_of_two_seeds(tmp_path: Path) -> None:
         control = dict(mIoU=39.0, IoU=dict(car=39.0, tram=None))
         head = dict(figures, controls=dict(place=control), best_control='place', gain=value - 39)
         run = dict(source='a', rung='CrIBo', seed=seed, images=32, recipe='as published')
+        run['losses'] = dict(loss=3 + 0.1 * seed, loss_image=1.0)
         path = tmp_path / f'a/x/CrIBo/{seed}/figures.json'
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps(dict(run, knn=head, linear=head)))
     page = write_page(tmp_path).read_text()
     assert '| CrIBo | 32 | 0, 1 | 42.0 ± 2.8 | 39.0 ± 0.0 | 3.0 ± 2.8 | +1.0 |' in page
     assert '| control: place | 39.0 | - |' in page
+    assert '| CrIBo | 3.05 ± 0.07 | 1.00 ± 0.00 |' in page
+
+
+def test_final_losses_are_the_last_tenth_of_the_steps(tmp_path: Path) -> None:
+    log = tmp_path / 'now/vis_data/scalars.json'
+    log.parent.mkdir(parents=True)
+    lines = [dict(step=s, loss=10.0 - s, loss_image=1.0, lr=0.1) for s in range(1, 21)]
+    log.write_text('\n'.join(json.dumps(line) for line in lines))
+    assert final_losses(tmp_path) == dict(loss=-9.5, loss_image=1.0)

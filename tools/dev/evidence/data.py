@@ -31,6 +31,7 @@ class Source:
         pretraining: The ``dataset`` of a pre-training config, without its pipeline.
         train: Labelled images that probes learn from.
         val: Labelled images that they are judged by.
+        labelled: All labelled training images: what the supervised bound learns from.
         has_depth: Whether LiDAR comes with the images.
     """
 
@@ -38,6 +39,7 @@ class Source:
     pretraining: dict[str, Any]
     train: LabelledImages
     val: LabelledImages
+    labelled: LabelledImages
     has_depth: bool
 
 
@@ -66,7 +68,8 @@ def toydrive(root: Path, cache: Path, most: Most = IMAGES) -> Source:
     pretraining = dict(
         type='NuScenesImages', data_root=f'{root.resolve()}/nuscenes/', ann_file=info.name
     )
-    return Source('toydrive', pretraining, split('train', most[0]), split('val', most[1]), True)
+    splits = split('train', most[0]), split('val', most[1]), split('train', None)
+    return Source('toydrive', pretraining, *splits, has_depth=True)
 
 
 def camvid(root: Path, cache: Path, most: Most = IMAGES) -> Source:
@@ -81,7 +84,8 @@ def camvid(root: Path, cache: Path, most: Most = IMAGES) -> Source:
         return LabelledImages(pairs, class_set=classes, image_size=VIEW, max_images=most)
 
     pretraining = dict(type='ImageFolderDataset', data_root=str((root / 'images/train').resolve()))
-    return Source('camvid', pretraining, split('train', most[0]), split('val', most[1]), False)
+    splits = split('train', most[0]), split('val', most[1]), split('train', None)
+    return Source('camvid', pretraining, *splits, has_depth=False)
 
 
 _PANDASET = {
@@ -129,11 +133,11 @@ def pandaset(root: Path, cache: Path, most: Most = IMAGES) -> Source:
         ann_file=str(info.resolve()),
         data_prefix=dict(img='', pts=''),
     )
-    train, val = (
+    splits = (
         LabelledImages(pairs[name], class_set=classes, image_size=VIEW, max_images=count)
-        for name, count in zip(('train', 'val'), most, strict=True)
+        for name, count in (('train', most[0]), ('val', most[1]), ('train', None))
     )
-    return Source('pandaset', pretraining, train, val, True)
+    return Source('pandaset', pretraining, *splits, has_depth=True)
 
 
 def _raw_classes(root: Path) -> dict[str, str]:

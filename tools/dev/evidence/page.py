@@ -86,13 +86,26 @@ def _of_source(source: str, runs: Figures, choice: Mapping[str, Any] | None) -> 
         by_rung = {name: [r for r in shown if r['rung'] == name] for name in order}
         lines += ['', _overall(by_rung, head, f'{title}, place-free, mIoU in percent'), '']
         lines.append(_classes(by_rung, head, f'{title}, IoU of each class, mean over seeds'))
-    return '\n'.join(lines) + '\n'
+    logged = {name: [r['losses'] for r in runs if r.get('losses')] for name, runs in by_rung.items()}
+    logged = {name: losses for name, losses in logged.items() if losses}
+    return '\n'.join([*lines, _losses(logged), '']) if logged else '\n'.join(lines) + '\n'
 
 
-def spread(values: Sequence[float]) -> str:
+def _losses(logged: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+    """What the objectives came to, to be read beside the run in which only the heads learn."""
+    names = dict.fromkeys(name for found in logged.values() for name in found[0])
+    rows = [
+        {'run': rung, **{n: spread([f[n] for f in found], 2) for n in names if n in found[0]}}
+        for rung, found in logged.items()
+    ]
+    headings = {name: name.replace('_', ' ') for name in ('run', *names)}
+    return to_markdown(rows, headings, caption='Losses over the last tenth of the steps, nats')
+
+
+def spread(values: Sequence[float], digits: int = 1) -> str:
     """Mean and, of several, the standard deviation over seeds."""
-    mean = float(np.mean(values))
-    return f'{mean:.1f}' + (f' ± {np.std(values, ddof=1):.1f}' if len(values) > 1 else '')
+    deviation = f' ± {np.std(values, ddof=1):.{digits}f}' if len(values) > 1 else ''
+    return f'{np.mean(values):.{digits}f}{deviation}'
 
 
 def _overall(by_rung: Mapping[str, Figures], head: str, caption: str) -> str:

@@ -18,6 +18,7 @@ from rich.console import Console
 from s3pt_mm.common.files import write_json, write_text
 from s3pt_mm.probes.controls import untrained
 from s3pt_mm.probes.evaluation import evaluate_with_controls, knn_head, linear_head
+from tools.dev.demo.run import read_log
 from tools.dev.evidence.data import SOURCES, Source
 from tools.dev.evidence.ladder import (
     RECIPES,
@@ -142,7 +143,7 @@ def _choose(source: Source, args: argparse.Namespace, console: Console) -> str:
 
 def _finish(job: Job, crops: int) -> None:
     """Train and probe one run; its figures appear when both are done."""
-    start = time.monotonic()
+    start, losses = time.monotonic(), {}
     if job.rung == SUPERVISED:
         backbone = _supervised(job)
     else:
@@ -155,7 +156,7 @@ def _finish(job: Job, crops: int) -> None:
         command += ['--work-dir', str(job.folder.resolve()), '--resume']
         with open(job.folder / 'train.log', 'a') as log:
             subprocess.run(command, check=True, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
-        backbone = _teacher(job, cfg)
+        backbone, losses = _teacher(job, cfg), final_losses(job.folder)
     trained = time.monotonic() - start
     figures = evaluate_with_controls(
         backbone, job.source.train, job.source.val, _HEADS, seed=job.seed, crops=crops
@@ -169,9 +170,18 @@ def _finish(job: Job, crops: int) -> None:
             images=job.images,
             recipe=job.recipe,
             training_seconds=trained,
+            losses=losses,
             **figures,
         ),
     )
+
+
+def final_losses(folder: Path) -> dict[str, float]:
+    """Each loss, nats, over the last tenth of the steps that a run logged."""
+    lines = read_log(folder)
+    last = [line for line in lines if line['step'] > 0.9 * lines[-1]['step']]
+    names = [name for name in last[-1] if name.startswith('loss')]
+    return {name: sum(line[name] for line in last) / len(last) for name in names}
 
 
 def _backbone(cfg: Any) -> torch.nn.Module:
@@ -197,4 +207,4 @@ def _supervised(job: Job) -> torch.nn.Module:
         job.source, 'CrIBo', seed=job.seed, images=job.images, recipe=RECIPES[job.recipe]
     )
     backbone = untrained(_backbone(cfg), seed=job.seed).requires_grad_(True)
-    return train_supervised(backbone, job.source.train, steps=job.images // 16, seed=job.seed)
+    return train_supervised(backbone, job.source.labelled, steps=job.images // 16, seed=job.seed)
