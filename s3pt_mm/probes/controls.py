@@ -23,6 +23,10 @@ _WAVES = 256  # random Fourier features of the controls without a network
 _PLACE_WIDTH, _COLOUR_WIDTH = 0.15, 0.5  # of the kernel: share of the view, deviations of ImageNet
 
 
+CONSTANT = ('random', 'place', 'colour + place')
+"""Controls that a network's training does not change: they depend on its shape alone."""
+
+
 def feature_map_of(backbone: VisionTransformer) -> FeatureMap:
     """A function (B, 3, h, w) -> (B, d, rows, columns) of mmpretrain's ViT, whatever its output."""
     patch = backbone.patch_embed.projection.kernel_size

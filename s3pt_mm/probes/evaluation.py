@@ -106,6 +106,7 @@ def evaluate_with_controls(
     heads: Mapping[str, Head],
     *,
     seed: int = 0,
+    known: Mapping[str, Mapping[str, dict[str, Any]]] | None = None,
     **settings: Any,
 ) -> dict[str, dict[str, Any]]:
     """Figures of a trained ViT beside its controls, by head.
@@ -116,6 +117,8 @@ def evaluate_with_controls(
         val: See :func:`evaluate`.
         heads: See :func:`evaluate`.
         seed: Of crops, memory and untrained weights.
+        known: Controls that were evaluated already, by head and name, of the same seed, images and
+            settings: :data:`s3pt_mm.probes.controls.CONSTANT` ones do not change over a training.
         settings: Of :func:`evaluate`.
 
     Returns:
@@ -124,13 +127,16 @@ def evaluate_with_controls(
     """
     was_training = backbone.training
     backbone.eval()
+    known = known or {name: {} for name in heads}
+    done = set.intersection(*(set(known[name]) for name in heads))
     maps = {'network': feature_map_of(backbone), **control_maps(backbone, seed=seed)}
+    maps = {name: feature_map for name, feature_map in maps.items() if name not in done}
     device = next(backbone.parameters()).device
     try:
         figures = evaluate(maps, train, val, heads, seed=seed, device=device, **settings)
     finally:
         backbone.train(was_training)
-    return {name: beside_controls(found) for name, found in figures.items()}
+    return {name: beside_controls({**known[name], **found}) for name, found in figures.items()}
 
 
 def beside_controls(figures: Mapping[str, dict[str, Any]]) -> dict[str, Any]:

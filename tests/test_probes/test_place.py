@@ -10,7 +10,13 @@ from mmpretrain.models.backbones import VisionTransformer
 from PIL import Image
 
 from s3pt_mm.data.labelled_images import LabelledImages
-from s3pt_mm.probes.controls import control_maps, feature_map_of, position_scale, untrained
+from s3pt_mm.probes.controls import (
+    CONSTANT,
+    control_maps,
+    feature_map_of,
+    position_scale,
+    untrained,
+)
 from s3pt_mm.probes.dense_knn import PatchMemory
 from s3pt_mm.probes.evaluation import (
     beside_controls,
@@ -155,6 +161,12 @@ def test_figures_stand_beside_the_best_control(tmp_path):
     for head in HEADS:
         best = max(c['mIoU'] for c in result[head]['controls'].values())
         assert result[head]['gain'] == result[head]['mIoU'] - best
+    constant = {h: {name: result[h]['controls'][name] for name in CONSTANT} for h in HEADS}
+    again = evaluate_with_controls(backbone, images, images, HEADS, crops=2, known=constant)
+    assert str(again) == str(result)  # NaN is not equal to itself
+    told = {head: dict(place=dict(mIoU=101.0)) for head in HEADS}
+    again = evaluate_with_controls(backbone, images, images, HEADS, crops=2, known=told)
+    assert all(found['best_control'] == 'place' for found in again.values())  # taken as told
     made = dict(network=dict(mIoU=5.0), a=dict(mIoU=7.0), b=dict(mIoU=6.0))
     assert beside_controls(made)['best_control'] == 'a' and beside_controls(made)['gain'] == -2
 
