@@ -14,6 +14,7 @@ from mmpretrain.registry import HOOKS
 from s3pt_mm.common.files import write_json
 from s3pt_mm.common.models import unwrap
 from s3pt_mm.data.labelled_images import LabelledImages
+from s3pt_mm.probes.controls import CONSTANT
 from s3pt_mm.probes.evaluation import evaluate_with_controls, knn_head
 from s3pt_mm.probes.patches import Views
 
@@ -80,6 +81,7 @@ class KnnProbeHook(Hook):
         )
         self.history: list[dict[str, Any]] = []
         self._images: tuple[LabelledImages, LabelledImages] | None = None
+        self._known: dict[str, dict[str, Any]] | None = None
 
     def before_train(self, runner: Runner) -> None:
         """Find a resumed run's history; probe the untrained teacher of a new one."""
@@ -112,13 +114,16 @@ class KnnProbeHook(Hook):
 
         handle = backbone.register_forward_pre_hook(give_up)
         try:
-            figures = evaluate_with_controls(backbone, *self._images, self.heads, **self.settings)
+            figures = evaluate_with_controls(
+                backbone, *self._images, self.heads, known=self._known, **self.settings
+            )
         except _AskedToLeave:
             runner.logger.info(f'k-NN probe at iteration {runner.iter} given up: asked to leave')
             return None
         finally:
             handle.remove()
         result = figures['knn']
+        self._known = dict(knn={name: result['controls'][name] for name in CONSTANT})
         result = dict(result, iteration=runner.iter)
         self.history.append(result)
         write_json(self._file, self.history)

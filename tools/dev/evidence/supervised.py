@@ -34,6 +34,7 @@ def train_supervised(
     batch_size: int = 16,
     view: int = 128,
     lr: float = 1e-3,
+    colours: float = 0.15,
     seed: int = 0,
 ) -> nn.Module:
     """Train ``backbone`` in place to name each patch's classes; returns it.
@@ -45,6 +46,7 @@ def train_supervised(
         batch_size: Crops a step.
         view: Side of a crop, pixels.
         lr: Peak of AdamW's rate: a tenth of the steps up, then a cosine down.
+        colours: Deviation of the random matrix and shift that mix each crop's colours.
         seed: Of crops and of the classifier.
     """
     classes = len(images.class_set.classes)
@@ -63,6 +65,9 @@ def train_supervised(
     backbone.train()
     for _ in range(steps):
         views, shares = _batch(pictures, labels, classes, batch_size, view, generator)
+        mixing = torch.eye(3) + colours * torch.randn(batch_size, 3, 3, generator=generator)
+        shift = colours * torch.randn(batch_size, 3, 1, 1, generator=generator)
+        views = torch.einsum('bij,bjhw->bihw', mixing, views) + shift
         grid = view // int(backbone.patch_embed.projection.kernel_size[0])
         target = F.adaptive_avg_pool2d(shares, grid).flatten(2).transpose(1, 2)
         logits = head(tokens(views).flatten(2).transpose(1, 2))
