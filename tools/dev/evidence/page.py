@@ -86,9 +86,9 @@ def _of_source(source: str, runs: Figures, choice: Mapping[str, Any] | None) -> 
         by_rung = {name: [r for r in shown if r['rung'] == name] for name in order}
         lines += ['', _overall(by_rung, head, f'{title}, place-free, mIoU in percent'), '']
         lines.append(_classes(by_rung, head, f'{title}, IoU of each class, mean over seeds'))
-    logged = {name: [r['losses'] for r in runs if r.get('losses')] for name, runs in by_rung.items()}
-    logged = {name: losses for name, losses in logged.items() if losses}
-    return '\n'.join([*lines, _losses(logged), '']) if logged else '\n'.join(lines) + '\n'
+    logged = {name: [r.get('losses') for r in shown if r['rung'] == name] for name in order}
+    logged = {name: found for name, found in logged.items() if all(found)}
+    return '\n'.join([*lines, *([_losses(logged)] if logged else []), ''])
 
 
 def _losses(logged: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
