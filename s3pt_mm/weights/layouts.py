@@ -86,7 +86,10 @@ def _hugging_face(layer: str, query: tuple[str, ...], out: str, fc1: str, fc2: s
 
 
 _TORCHVISION = 'encoder.layers.encoder_layer_{i}'
-_HEADS = ('head.', 'heads.', 'classifier.', 'pooler.', 'fc.', 'embeddings.mask_token')
+_HEADS = (
+    *('head.', 'heads.', 'classifier.', 'pooler.', 'fc.', 'embeddings.mask_token'),
+    *('masked_embed', 'mask_token', 'decoder_', 'decoder.'),  # iBOT's; MAE's whole files
+)
 
 LAYOUTS: dict[str, Layout] = {
     # mmpretrain's VisionTransformer: this package's own names.

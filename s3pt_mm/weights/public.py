@@ -99,7 +99,7 @@ def fill(
         LayoutError: see :func:`initial_weights`.
     """
     if isinstance(module, TimmViT):
-        state = _for_timm(module, unpack(content, network, source))
+        state = _for_timm(module, unpack(content, network, source), source)
     else:
         state = to_backbone(content, network=network, source=source)
     if found := differences(module.state_dict(), state):
@@ -133,13 +133,19 @@ def weights_file(source: str | os.PathLike[str]) -> str | os.PathLike[str]:
     raise FileNotFoundError(f'{source}: no model.safetensors and no pytorch_model.bin in it')
 
 
-def _for_timm(module: TimmViT, state: dict[str, Tensor]) -> dict[str, Tensor]:
+def _for_timm(module: TimmViT, state: dict[str, Tensor], source: str) -> dict[str, Tensor]:
     """Weights in any naming -> in :class:`TimmViT`'s, through timm's own converters."""
     if all(name.startswith('model.') and 'embeddings' not in name for name in state):
         return state  # this package's
     vit = module.model
     rotary = getattr(vit, 'rope', None) is not None
     state = _from_hugging_face(state, rotary) if _is_hugging_face(state) else state
+    for name in ('patch_embed.proj.weight', 'model.patch_embed.proj.weight'):
+        if name in state and state[name].shape[-2:] != vit.patch_embed.proj.weight.shape[-2:]:
+            raise LayoutError(  # timm would resample the filters without a word
+                f'{source} has patches of {tuple(state[name].shape[-2:])} pixels, the backbone of '
+                f'{tuple(module.patch_size)}: set patch_size, or choose another model by name'
+            )
     convert = sys.modules[type(vit).__module__].checkpoint_filter_fn
     state = convert(dict(state), vit)
     return {f'model.{name}': t for name, t in state.items() if not _NO_BACKBONE.match(name)}

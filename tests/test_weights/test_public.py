@@ -208,3 +208,29 @@ def test_a_config_starts_from_dinos_own_file(tmp_path: Path) -> None:
     with torch.no_grad():
         expected = home.forward_features(images)
         torch.testing.assert_close(ours(images)[0], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('whose', ['ibot', 'mae'])
+def test_what_is_learned_beside_the_backbone_stays_behind(whose: str) -> None:
+    """iBOT's file with its mask token, MAE's whole one with the decoder."""
+    home = timm.create_model('vit_small_patch16_224', img_size=64, num_classes=0, **TINY).eval()
+    beside = dict(
+        ibot={'masked_embed': torch.zeros(1, 48)},
+        mae={'mask_token': torch.zeros(1, 1, 48), 'decoder_pos_embed': torch.zeros(1, 17, 32),
+             'decoder_blocks.0.norm1.weight': torch.zeros(32)},
+    )[whose]  # fmt: skip
+    arch = dict(embed_dims=48, num_layers=2, num_heads=3, feedforward_channels=192)
+    backbone = dict(arch=arch, img_size=64, patch_size=16, out_type='raw')
+    ours = MODELS.build(dict(type='VisionTransformer', **backbone))
+    fill(ours, {'model': home.state_dict() | beside}, whose)
+    ours.eval()
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = home.forward_features(images)
+        torch.testing.assert_close(ours(images)[0], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_filters_of_another_patch_are_refused() -> None:
+    state = at_home(**REGISTERS).state_dict()
+    with pytest.raises(LayoutError, match=r'x\.pth has patches of \(14, 14\).*of \(7, 7\): set'):
+        fill(TimmViT(**{**REGISTERS, 'patch_size': 7}), state, 'x.pth')
