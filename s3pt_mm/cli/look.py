@@ -54,7 +54,7 @@ def read_folder(
     for index, path in enumerate(track(paths, description='images')):
         try:
             image = open_image(path)
-            crop = draw_crops(np.asarray(image), index, args.view_size)
+            crop = draw_crops(np.asarray(image), path, index, args.view_size)
         except DataError as error:
             bad.append(str(error))
             continue

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -190,10 +191,15 @@ class TwoCrops:
     flips: NDArray
 
 
-def draw_crops(image: NDArray[np.uint8], index: int, size: int) -> TwoCrops:
-    """Two views of an image, (h, w, 3) uint8 RGB; the draw follows ``index``."""
+def draw_crops(image: NDArray[np.uint8], path: Path, index: int, size: int) -> TwoCrops:
+    """Two views of an image, (h, w, 3) uint8 RGB; the draw follows ``index``.
+
+    Raises:
+        DataError: The image, which ``path`` names, is too small.
+    """
     np.random.seed(index)
-    results = TwoViews(size=size, allow_enlarging=True).transform(dict(img=image))
+    results = dict(img=image, img_path=str(path))
+    results = TwoViews(size=size, allow_enlarging=True).transform(results)
     return TwoCrops(results['img'], results['view_boxes'], results['view_flips'])
 
 

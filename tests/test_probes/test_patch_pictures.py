@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from s3pt_mm.common.errors import DataError
 from s3pt_mm.data.labelled_images import IMAGENET_MEAN, IMAGENET_STD
 from s3pt_mm.method.clustering import ClusteringConfig
 from s3pt_mm.probes.clusters import Views, evaluate
@@ -90,8 +93,8 @@ def test_clusters_of_two_views() -> None:
     """Those that ``s3pt-clusters`` finds in the same views; a draw can be repeated."""
     small = np.random.default_rng(0).integers(0, 255, (5, 7, 3)).astype(np.uint8)
     image = np.asarray(Image.fromarray(small).resize((400, 300), Image.Resampling.BICUBIC))
-    crops = [draw_crops(image, index, 224) for index in (3, 4)]
-    again = draw_crops(image, 3, 224)
+    crops = [draw_crops(image, Path('a.png'), index, 224) for index in (3, 4)]
+    again = draw_crops(image, Path('a.png'), 3, 224)
     assert (again.pixels[0] == crops[0].pixels[0]).all() and (again.boxes == crops[0].boxes).all()
     assert (crops[1].boxes != crops[0].boxes).any()
     settings = dict(patch=16, first=0, device='cpu')
@@ -112,5 +115,7 @@ def test_clusters_of_two_views() -> None:
     for row, found in zip(rows, labels, strict=True):
         np.testing.assert_array_equal(found, row['clusters'])
         assert len(np.unique(found)) > 3
+    with pytest.raises(DataError, match=r'a\.png: the image has only 1 x 1 pixels'):
+        draw_crops(image[:1, :1], Path('a.png'), 3, 224)
     with pytest.raises(ValueError, match='--view-size 224: no multiple of the patch, 15'):
         joint_clusters(MeanColour(), crops, config, **settings | dict(patch=15))
