@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -198,7 +199,7 @@ def draw_crops(image: NDArray[np.uint8], path: Path, index: int, size: int) -> T
         DataError: The image, which ``path`` names, is too small.
     """
     np.random.seed(index)
-    results = dict(img=image, img_path=str(path))
+    results: dict[str, Any] = dict(img=image, img_path=str(path))
     results = TwoViews(size=size, allow_enlarging=True).transform(results)
     return TwoCrops(results['img'], results['view_boxes'], results['view_flips'])
 
