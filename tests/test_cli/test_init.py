@@ -148,8 +148,8 @@ def test_a_continued_run_learns_slower_below(run, tmp_path):
 @pytest.mark.parametrize(
     ('backbone', 'file', 'message'),
     [
-        ('dinov2', 'dino', 'model.reg_token is absent'),
-        ('timm', 'dinov2', 'does not fit the backbone'),
+        ('dinov2', 'dino', 'has patches of (16, 16) pixels, the backbone of (14, 14)'),
+        ('timm', 'dinov2', 'has patches of (14, 14) pixels, the backbone of (16, 16)'),
         ('dino', 'dinov2', 'not a plain ViT in the layout of timm'),
         ('dino', 'absent', 'absent.pth'),
     ],
