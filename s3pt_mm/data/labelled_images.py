@@ -20,7 +20,6 @@ from torch import Tensor
 from s3pt_mm.data.class_lists import class_set as find_class_set
 from s3pt_mm.data.class_sets import ClassSet
 from s3pt_mm.data.label_maps import folder_pairs, load_list, read_label_map
-from s3pt_mm.data.transforms.image import EncodedImage
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -206,6 +205,8 @@ class LabelledImages(torch.utils.data.Dataset):
             draw_box: From the file's (width, height) to the crop's (left, top, right, bottom) in
                 its pixels; None takes the whole image.
         """
+        from s3pt_mm.data.transforms.image import EncodedImage  # registers in mmpretrain
+
         img_path, seg_path = self.pairs[index]
         height, width = self.image_size
         file = EncodedImage(Path(img_path).read_bytes(), img_path)
