@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from torch import Tensor
 
@@ -38,10 +39,13 @@ def _tensors(runner: Runner) -> Iterator[tuple[str, Tensor]]:
         if parameter.grad is not None:
             yield f'gradient of {name}', parameter.grad
     names = {id(parameter): name for name, parameter in named.items()}
-    wrapper: Any = runner.optim_wrapper
-    wrappers: Iterable[Any] = wrapper.values() if isinstance(wrapper, dict) else [wrapper]
+    wrapper = runner.optim_wrapper
+    if not isinstance(wrapper, OptimWrapper):
+        return  # a config still, or none: this run only validates
+    several = isinstance(wrapper, OptimWrapperDict)
+    wrappers: Iterable[Any] = wrapper.values() if several else [wrapper]
     for one in wrappers:
-        for parameter, state in getattr(one, 'optimizer', one).state.items():
+        for parameter, state in one.optimizer.state.items():
             for key, value in state.items():
                 if isinstance(value, Tensor):
                     yield f'{key} of {names.get(id(parameter), "a parameter")}', value

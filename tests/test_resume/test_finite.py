@@ -52,6 +52,13 @@ def test_nor_at_a_validation_or_as_the_best(tmp_path, signalled):
     assert found and all(is_finite(path) for path in found)
 
 
+def test_validation_alone_has_no_optimiser_to_look_at(tmp_path):
+    """``Runner.val()`` from a config: its hooks save the best, and nothing was built to train."""
+    keep = {'interval': 10, 'save_best': 'acc', 'rule': 'less'}
+    cfg = tiny_config(tmp_path, **VALIDATE, **{'default_hooks.checkpoint': keep})
+    assert 'acc' in next(iter(Runner.from_cfg(cfg).val()))
+
+
 @pytest.mark.parametrize('policy', ['stop', 'skip'])
 def test_a_save_in_a_bad_accumulation_waits_for_its_end(tmp_path, policy):
     """Micro-batch 7 of 7 to 9 is bad, and a signal comes with it."""
