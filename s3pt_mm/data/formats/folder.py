@@ -112,9 +112,12 @@ class Folder(LogFormat):
         camera = calibration.get('cameras', {}).get(name, {})
         size = camera.get('image_size', calibration.get('image_size'))
         try:
+            if size is not None:
+                width, height = map(int, size)
+                size = width, height
             return CameraImage(
                 path,
-                size=tuple(size) if size else None,
+                size=size,
                 cam2img=_intrinsics(camera),
                 lidar2cam=self._lidar2cam(calibration, camera, sequence, instant, name),
                 distortion=camera.get('distortion'),
@@ -203,6 +206,7 @@ class Folder(LogFormat):
             raise DataError(path, f'not readable YAML: {error}', 'See docs/data.md') from error
         if not isinstance(content, dict):
             raise DataError(path, f'holds a {type(content).__name__}', 'See docs/data.md')
+        _check(path, content)
         return content
 
 
@@ -235,4 +239,44 @@ def transform(value: Any) -> np.ndarray:
         raise ValueError(f'a pose is 4 x 4 finite numbers, got {matrix.tolist()}')
     if not np.allclose(matrix[:3, :3] @ matrix[:3, :3].T, np.eye(3), atol=1e-3):
         raise ValueError(f'the rotation of a pose must be orthonormal, got {matrix.tolist()}')
+    if np.linalg.det(matrix[:3, :3]) < 0:
+        raise ValueError(f'the rotation of a pose mirrors (determinant -1): {matrix.tolist()}')
     return matrix
+
+
+_KNOWN = {
+    'the file': {'image_size', 'cameras', 'lidar', 'lidar_to_world', 'camera_to_world'},
+    'lidar': {'to_ego', 'num_features'},
+    'camera': {'image_size', 'fx', 'fy', 'cx', 'cy', 'matrix', 'distortion', 'lidar_to_camera',
+               'to_ego'},
+}  # fmt: skip
+
+
+def _check(path: Path, content: Mapping[str, Any]) -> None:
+    """A key that nothing reads, and a camera stated by half, would leave out the LiDAR in silence.
+
+    Raises:
+        DataError: For those.
+    """
+    cameras = content.get('cameras', {})
+    if not isinstance(cameras, Mapping):
+        raise DataError(path, f'cameras holds {cameras!r}', 'Name each camera: see docs/data.md')
+    parts = [('the file', content), ('lidar', content.get('lidar', {}))]
+    parts += [(f'camera {name!r}', part) for name, part in cameras.items()]
+    for where, part in parts:
+        known = _KNOWN[where.split(' ', 1)[0] if where.startswith('camera') else where]
+        if not isinstance(part, Mapping):
+            raise DataError(path, f'{where} holds {part!r}, not keys', f'Known: {sorted(known)}')
+        if unknown := sorted(set(map(str, part)) - known):
+            raise DataError(path, f'{where} has {unknown}', f'Known: {sorted(known)}')
+        if not where.startswith('camera'):
+            continue
+        if {'lidar_to_camera', 'to_ego'} & set(part) and not {'matrix', 'fx'} & set(part):
+            raise DataError(
+                path, f'{where} has a place, but no focal length', 'State fx, fy, cx, cy or matrix'
+            )
+        lidar = {'to_ego'} & set(content.get('lidar', {})) or 'lidar_to_world' in content
+        if 'to_ego' in part and 'lidar_to_camera' not in part and not lidar:
+            raise DataError(
+                path, f'{where} has to_ego, the LiDAR has not', 'State lidar: to_ego, too'
+            )

@@ -55,6 +55,8 @@ def check_lens(distortion: Mapping[str, Any]) -> tuple[str, np.ndarray]:
     Raises:
         ValueError: A model that is not known, or the wrong number of coefficients; both by name.
     """
+    if not isinstance(distortion, Mapping):
+        raise ValueError(f'distortion has a model and coefficients; got {distortion!r}')
     model = distortion.get('model')
     if model not in LENSES:
         raise ValueError(

@@ -190,11 +190,19 @@ def test_lenses_are_opencvs(tmp_path, model):
         (dict(matrix=[[1, 0, 0], [0, 0, 0], [0, 0, 1]]), 'fx, fy > 0'),
         (dict(lidar_to_camera=np.zeros((4, 4)).tolist()), 'orthonormal'),
         (dict(lidar_to_camera=dict(rotation=[0, 0, 0, 0], translation=[0, 0, 0])), 'no direction'),
+        (dict(lidar_to_camera=(logs.LIDAR2CAM @ np.diag([1, -1, 1, 1])).tolist()), 'mirrors'),
+        (dict(distortion=[0.1, 0, 0, 0]), r'got \[0\.1, 0, 0, 0\]'),
+        (dict(distorsion=[]), r"camera 'front' has \['distorsion'\].*Known: .*'distortion'"),
+        (dict(image_size='big'), "camera 'front' at '000': ValueError"),
+        (dict(matrix=None), 'has a place, but no focal length'),
+        (dict(lidar_to_camera=None, to_ego=[]), 'has to_ego, the LiDAR has not'),
     ],
 )
 def test_bad_calibration_is_named(tmp_path, change, message):
     calibration = json.loads(json.dumps(CALIBRATION))
-    calibration['cameras']['front'].update(change)
+    front = calibration['cameras']['front']
+    front.update(change)
+    calibration['cameras']['front'] = {k: value for k, value in front.items() if value is not None}
     with pytest.raises(DataError, match=message):
         convert('folder', write_folder(tmp_path / 'log', calibration), tmp_path / 'out')
 
