@@ -69,6 +69,27 @@ def test_kitti_as_mmdetection3d_lays_it_out(tmp_path, capsys):
     assert '--root' in capsys.readouterr().err
 
 
+def test_waymo_as_mmdetection3d_1_4_versions_it(tmp_path):
+    """``info_version`` is 'mmdet3d_v1.4', projections are 3 x 4, a point has six numbers."""
+    root, projection = tmp_path / 'waymo', logs.kitti_projection(0.0)
+    write_jpeg(root / 'training/image_0/0000000.jpg', 0, 320, 180)
+    points = np.pad(logs.cloud(0), ((0, 0), (0, 2)))
+    logs.write_bin(root / 'training/velodyne/0000000.bin', points)
+    image = {
+        'img_path': '0000000.jpg', 'height': 180, 'width': 320, 'cam2img': projection.tolist(),
+        'lidar2cam': logs.LIDAR2CAM.tolist(), 'lidar2img': (projection @ logs.LIDAR2CAM).tolist(),
+    }  # fmt: skip
+    sample = {
+        'sample_idx': 0,
+        'images': {'CAM_FRONT': image},
+        'lidar_points': {'lidar_path': '0000000.bin', 'num_pts_feats': 6},
+    }
+    info = root / 'waymo_infos_train.pkl'
+    write_info_file(info, {'dataset': 'waymo', 'info_version': 'mmdet3d_v1.4'}, [sample])
+    report = check(tmp_path, '--info', info)
+    assert report['images'] == 1 and report['problems'] == []
+
+
 def test_depth_maps_are_read(tmp_path):
     write_folder(tmp_path / 'log', None)
     convert('folder', tmp_path / 'log', tmp_path / 'out')

@@ -16,7 +16,7 @@ from s3pt_mm.common.files import replacing
 from s3pt_mm.common.info_tables import read_table, write_table
 from s3pt_mm.common.pickles import ForeignGlobalError, load_plain_pickle
 
-INFO_VERSIONS = ('1.0', '1.1')
+INFO_VERSIONS = ('1.0', '1.1', 'mmdet3d_v1.4')  # the last of Waymo's: the same fields
 _RECREATE = 'create it again with s3pt-data nuscenes'
 
 
@@ -84,7 +84,7 @@ def load_info_file(
     if version not in INFO_VERSIONS:
         raise DataError(
             path,
-            f'info_version is {version}, this package reads {" and ".join(INFO_VERSIONS)}',
+            f'info_version is {version}, this package reads {", ".join(INFO_VERSIONS)}',
             _RECREATE.capitalize(),
         )
     return infos
