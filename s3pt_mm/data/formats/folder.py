@@ -245,7 +245,7 @@ def transform(value: Any) -> np.ndarray:
 
 
 _KNOWN = {
-    'the file': {'image_size', 'cameras', 'lidar', 'lidar_to_world', 'camera_to_world'},
+    'file': {'image_size', 'cameras', 'lidar', 'lidar_to_world', 'camera_to_world'},
     'lidar': {'to_ego', 'num_features'},
     'camera': {'image_size', 'fx', 'fy', 'cx', 'cy', 'matrix', 'distortion', 'lidar_to_camera',
                'to_ego'},
@@ -261,22 +261,22 @@ def _check(path: Path, content: Mapping[str, Any]) -> None:
     cameras = content.get('cameras', {})
     if not isinstance(cameras, Mapping):
         raise DataError(path, f'cameras holds {cameras!r}', 'Name each camera: see docs/data.md')
-    parts = [('the file', content), ('lidar', content.get('lidar', {}))]
-    parts += [(f'camera {name!r}', part) for name, part in cameras.items()]
-    for where, part in parts:
-        known = _KNOWN[where.split(' ', 1)[0] if where.startswith('camera') else where]
+    parts = [('the file', content, 'file'), ('lidar', content.get('lidar', {}), 'lidar')]
+    parts += [(f'camera {name!r}', part, 'camera') for name, part in cameras.items()]
+    for where, part, kind in parts:
+        known = _KNOWN[kind]
         if not isinstance(part, Mapping):
             raise DataError(path, f'{where} holds {part!r}, not keys', f'Known: {sorted(known)}')
         if unknown := sorted(set(map(str, part)) - known):
             raise DataError(path, f'{where} has {unknown}', f'Known: {sorted(known)}')
-        if not where.startswith('camera'):
-            continue
+    lidar_placed = 'to_ego' in content.get('lidar', {}) or 'lidar_to_world' in content
+    for name, part in cameras.items():
+        where = f'camera {name!r}'
         if {'lidar_to_camera', 'to_ego'} & set(part) and not {'matrix', 'fx'} & set(part):
             raise DataError(
                 path, f'{where} has a place, but no focal length', 'State fx, fy, cx, cy or matrix'
             )
-        lidar = {'to_ego'} & set(content.get('lidar', {})) or 'lidar_to_world' in content
-        if 'to_ego' in part and 'lidar_to_camera' not in part and not lidar:
+        if 'to_ego' in part and 'lidar_to_camera' not in part and not lidar_placed:
             raise DataError(
                 path, f'{where} has to_ego, the LiDAR has not', 'State lidar: to_ego, too'
             )
