@@ -18,6 +18,8 @@ from mmpretrain.models.utils import MultiheadAttention
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from s3pt_mm.method.losses.prototype_logits import autocast_dtype
+
 # Layers whose weights are cast together: few enough that DDP sends gradients before the last.
 _TOGETHER = 3
 
@@ -55,14 +57,11 @@ def run_layers(layers: nn.ModuleList, tokens: Tensor, keep: Tensor | None = None
         tokens: float32 or float64.
         keep: (m, 2) :func:`keep_chances` of the last m layers, whose branches are dropped.
     """
-    device = tokens.device.type
-    half = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-    if tokens.dtype == torch.float64:
-        half = None
+    half = autocast_dtype(tokens)
     shares: list[Any] = [(None, None)] * len(layers)
     if keep is not None:
         shares[len(layers) - len(keep) :] = drop_path_shares(keep, len(tokens))
-    with torch.autocast(device, enabled=False):
+    with torch.autocast(tokens.device.type, enabled=False):
         for begin in range(0, len(layers), _TOGETHER):
             group: list[Any] = list(layers[begin : begin + _TOGETHER])
             linears = [linear for layer in group for linear in _linears(layer)]

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from s3pt_mm.method.encoder_layers import narrowed
 from s3pt_mm.method.heads.prototypes import Prototypes
+from s3pt_mm.method.losses.prototype_logits import autocast_dtype
 from s3pt_mm.method.row_limits import padding, row_limit
 
 
@@ -147,11 +148,9 @@ class ProjectionHead(BaseModule):
         return features[:count] if extra else features
 
     def _project(self, rows: Tensor) -> Tensor:
-        device = rows.device.type
-        half = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         linears = [layer for layer in self.mlp if isinstance(layer, nn.Linear)]
-        weights = iter(narrowed(linears, None if rows.dtype == torch.float64 else half))
-        with torch.autocast(device, enabled=False):
+        weights = iter(narrowed(linears, autocast_dtype(rows)))
+        with torch.autocast(rows.device.type, enabled=False):
             for layer in self.mlp:
                 if isinstance(layer, nn.Linear):
                     weight, bias = next(weights)

@@ -116,10 +116,15 @@ def row_norms(weight: Tensor, eps: float = 1e-12) -> Tensor:
 
 def product_dtype(features: Tensor) -> torch.dtype:
     """Under autocast the large products run in its dtype; softmax and sums stay in float32."""
-    device = features.device.type
-    if torch.is_autocast_enabled(device) and features.dtype != torch.float64:
+    return autocast_dtype(features) or accumulation_dtype(features)
+
+
+def autocast_dtype(rows: Tensor) -> torch.dtype | None:
+    """What autocast makes of ``rows``, or None where it leaves them alone."""
+    device = rows.device.type
+    if torch.is_autocast_enabled(device) and rows.dtype != torch.float64:
         return torch.get_autocast_dtype(device)
-    return accumulation_dtype(features)
+    return None
 
 
 def accumulation_dtype(features: Tensor) -> torch.dtype:
