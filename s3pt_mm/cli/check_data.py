@@ -15,7 +15,6 @@ import argparse
 import csv
 import io
 import json
-import multiprocessing
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -32,7 +31,7 @@ from mmpretrain.registry import DATASETS  # noqa: E402
 
 from s3pt_mm.common.errors import ConfigError, DataError, explain  # noqa: E402
 from s3pt_mm.common.files import write_json, write_text  # noqa: E402
-from s3pt_mm.common.workers import usable_cpus  # noqa: E402
+from s3pt_mm.common.workers import in_processes, usable_cpus  # noqa: E402
 from s3pt_mm.data.datasets.image_folder import ImageFolderDataset  # noqa: E402
 from s3pt_mm.data.datasets.open_info import open_info  # noqa: E402
 from s3pt_mm.data.datasets.pretrain_dataset import PretrainDataset  # noqa: E402
@@ -44,6 +43,7 @@ from s3pt_mm.data.file_checks import (  # noqa: E402
     compare,
     problem,
 )
+from s3pt_mm.resume.data_identity import fingerprint  # noqa: E402
 
 KINDS = ('missing', 'torn', 'wrong size', 'no lidar')
 _CHUNK = 16  # images a task: small enough to lose little when killed
@@ -130,7 +130,8 @@ def check_dataset(
         'data_root': str(dataset.data_root),
         'images': total,
         'lidar': expect_lidar,
-        'version': 2,  # of a line's fields
+        'data': fingerprint(dataset),
+        'version': 3,  # of a line's fields
     }
     records = _read_progress(progress, header) if resume else []
     done = {record['start'] for record in records}
@@ -154,8 +155,7 @@ def _run(ranges: list[tuple[int, int]], workers: int) -> Iterator[dict[str, Any]
     if workers == 1:
         yield from map(_check_range, ranges)
         return
-    with multiprocessing.get_context('fork').Pool(workers, _one_thread) as pool:
-        yield from pool.imap_unordered(_check_range, ranges)
+    yield from in_processes(_check_range, ranges, workers, initializer=_one_thread)
 
 
 def _one_thread() -> None:
@@ -218,7 +218,7 @@ class Joined:
     """Data sets one after another, whatever their kinds: items only."""
 
     def __init__(self, parts: Sequence[Any]) -> None:
-        self.parts, self.ends = parts, np.cumsum([len(part) for part in parts])
+        self.datasets, self.ends = parts, np.cumsum([len(part) for part in parts])
         self.ann_file = '; '.join(str(part.ann_file) for part in parts)
         self.data_root = '; '.join(str(part.data_root) for part in parts)
 
@@ -228,7 +228,8 @@ class Joined:
     def get_data_info(self, index: int) -> dict[str, Any]:
         """Item ``index`` of all."""
         part = int(np.searchsorted(self.ends, index, side='right'))
-        return self.parts[part].get_data_info(index - (self.ends[part] - len(self.parts[part])))
+        found = self.datasets[part]
+        return found.get_data_info(index - (self.ends[part] - len(found)))
 
 
 def open_config(args: argparse.Namespace) -> Any:

@@ -135,10 +135,12 @@ def _write_parquet(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    # Of names that are not UTF-8 a table can hold readable escapes.
+    names = [name.encode('utf-8', 'backslashreplace').decode() for name in names]
     writer, at = None, 0
     try:
         for part in parts:
-            columns: dict[str, object] = dict(path=list(names[at : at + len(part)]))
+            columns: dict[str, object] = dict(path=names[at : at + len(part)])
             for name, values in _split(part, grid).items():
                 flat = values.reshape(len(values), -1)
                 columns[name] = pa.FixedSizeListArray.from_arrays(

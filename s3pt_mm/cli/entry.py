@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import signal
 import sys
 from collections.abc import Callable
 
@@ -22,6 +23,9 @@ def __getattr__(name: str) -> Callable[[], int | None]:
     def main() -> int | None:
         try:
             return importlib.import_module(f's3pt_mm.cli.{name}').main()
+        except KeyboardInterrupt:  # training saves first, once it has begun
+            print('interrupted', file=sys.stderr)
+            return 128 + signal.SIGINT
         except ImportError as error:
             remedy = missing_extra(error)
             if remedy is None:

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from s3pt_mm.common.errors import DataError
+from s3pt_mm.common.files import read_file
 from s3pt_mm.data import image_files
 from s3pt_mm.data.labelled_images import normalised
 from s3pt_mm.data.transforms.image import EncodedImage
@@ -84,7 +85,7 @@ def open_image(path: Path) -> Image.Image:
         DataError: The file is no whole image, or there is none (a link that leads nowhere).
     """
     try:
-        data = path.read_bytes()
+        data = read_file(path)
     except OSError as error:
         raise DataError(
             path, error.strerror or str(error), 'Check the file and its links'

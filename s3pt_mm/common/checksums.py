@@ -104,7 +104,10 @@ def content_hash(file: IO[bytes]) -> tuple[str, str | None]:
     """
     file.seek(0)
     header = json.loads(file.read(int.from_bytes(file.read(8), 'little')))
-    said = header.get('__metadata__', {}).pop(CONTENT_HASH, None)
+    about = header.get('__metadata__') if isinstance(header, dict) else None
+    if not isinstance(about, dict):
+        about = {}
+    said = about.pop(CONTENT_HASH, None)
     digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     while chunk := file.read(1 << 22):
         digest.update(chunk)
@@ -115,11 +118,11 @@ def _content_fault(path: Path) -> str | None:
     try:
         with open(path, 'rb') as file:
             found, said = content_hash(file)
-    except (ValueError, AttributeError, MemoryError, OverflowError):
+    except (ValueError, MemoryError, OverflowError, RecursionError):
         return None  # no header: its reader says what it misses
     if said in (None, found):
         return None
-    return f'altered: its content hashes to {found[:12]}..., its metadata says {said[:12]}...'
+    return f'altered: its content hashes to {found[:12]}..., its metadata says {str(said)[:12]}...'
 
 
 def verify_open(file: IO[bytes], name: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +45,20 @@ def inside(folder: Path, name: str, source: str | os.PathLike[str]) -> Path:
             'Names are relative and without ".."; do not use this table, or correct it',
         )
     return folder / name
+
+
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """All bytes of a file.
+
+    Raises:
+        OSError: It cannot be read, or is a folder, a pipe or a device, which may never end.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, 'a folder, pipe or device, not a file', os.fspath(path))
+    with open(descriptor, 'rb') as file:
+        return file.read()
 
 
 @contextmanager
@@ -109,7 +125,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def write_json(path: str | os.PathLike[str], content: Any, *, indent: int = 1) -> None:
-    """Write JSON as :func:`replacing` does; NaN becomes null.
+    """Write JSON as :func:`replacing` does; NaN and infinity become null.
 
     Args:
         path: File; missing folders are made.
@@ -124,7 +140,7 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def remove_leftovers(folder: str | os.PathLike[str], name: str | None = None) -> list[Path]:

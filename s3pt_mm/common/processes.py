@@ -46,7 +46,7 @@ def alive(process: int, since: str | None = None) -> bool:
     """
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # no such process, no such number
         return False
     except PermissionError:  # somebody else's
         pass

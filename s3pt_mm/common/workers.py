@@ -1,9 +1,22 @@
-"""How many CPUs this process may use: not all that the machine has."""
+"""Work in other processes, and how many CPUs this one may use: not all that the machine has."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import TypeVar
+
+from s3pt_mm.common.errors import ConfigError
+
+Job = TypeVar('Job')
+Result = TypeVar('Result')
 
 _CGROUPS = Path('/sys/fs/cgroup')
 _MEMBERSHIP = Path('/proc/self/cgroup')
@@ -60,3 +73,53 @@ def _limits(mount: Path, path: str, files: tuple[str, ...]) -> list[float]:
         if quota > 0 and period > 0:
             found.append(quota / period)
     return found
+
+
+def in_processes(
+    function: Callable[[Job], Result],
+    jobs: Iterable[Job],
+    workers: int,
+    *,
+    context: str = 'fork',
+    chunksize: int = 1,
+    initializer: Callable[[], object] | None = None,
+) -> Iterator[Result]:
+    """Iterates ``function`` of each job, in the jobs' order, computed by other processes.
+
+    Args:
+        function: of a module; with ``fork`` it sees what this process holds when the first job is
+            given out.
+        jobs: can be pickled.
+        workers: processes.
+        context: ``fork`` or ``spawn``.
+        chunksize: jobs that a process takes at a time.
+        initializer: runs in each process first.
+
+    Raises:
+        ConfigError: a process was killed. ``multiprocessing.Pool`` waits for such a one for ever.
+    """
+    ways = multiprocessing.get_context(context)
+    pool = ProcessPoolExecutor(workers, ways, _begin, (os.getpid(), initializer))
+    try:
+        yield from pool.map(function, jobs, chunksize=chunksize)
+    except BrokenProcessPool as error:
+        raise ConfigError(
+            f'--workers {workers}: one of these processes was killed, mostly because memory ran '
+            'out: take fewer; the same command goes on where it can'
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin(parent: int, initializer: Callable[[], object] | None) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to answer
+    # The workers of a killed process would wait for jobs for ever.
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    if initializer is not None:
+        initializer()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)

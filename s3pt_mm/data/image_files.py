@@ -74,8 +74,10 @@ def find_images(
         DataError: A folder is missing or may not be read.
     """
     found, endings, wanted = FoundImages(), Counter(), []
-    for path, is_hidden in _files(os.fspath(root)):
-        if not path.lower().endswith(suffixes):
+    for path, is_hidden, is_file in _files(os.fspath(root)):
+        if not is_file:
+            found.left_out['pipes, sockets or devices'] += 1
+        elif not path.lower().endswith(suffixes):
             # Other files of hidden folders are nobody's images.
             endings.update([] if is_hidden else [os.path.splitext(path)[1].lower() or 'no ending'])
         elif is_hidden and not hidden:
@@ -110,8 +112,9 @@ def choose(
     return list(paths)
 
 
-def _files(root: str) -> Iterable[tuple[str, bool]]:
-    """(path below the root, whether it is hidden) of every file, each real folder once.
+def _files(root: str) -> Iterable[tuple[str, bool, bool]]:
+    """(path below the root, whether it is hidden, whether it is a file or a link that leads
+    nowhere) of everything but folders, each real folder once.
 
     Real folders come before links to folders, so that a file keeps its own name on every disk.
     """
@@ -138,7 +141,7 @@ def _files(root: str) -> Iterable[tuple[str, bool]]:
                     elif entry.is_symlink() and os.path.isdir(entry.path):
                         links.append(here)
                     else:
-                        yield here
+                        yield *here, entry.is_file() or not os.path.exists(entry.path)
         except OSError as error:
             problem = 'no such folder' if isinstance(error, FileNotFoundError) else error.strerror
             remedy = 'Check the path and its permissions'

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from s3pt_mm.common.files import read_file
 from s3pt_mm.data.class_lists import class_set as find_class_set
 from s3pt_mm.data.class_sets import ClassSet
 from s3pt_mm.data.label_maps import folder_pairs, load_list, read_label_map
@@ -209,7 +210,7 @@ class LabelledImages(torch.utils.data.Dataset):
 
         img_path, seg_path = self.pairs[index]
         height, width = self.image_size
-        file = EncodedImage(Path(img_path).read_bytes(), img_path)
+        file = EncodedImage(read_file(img_path), img_path)
         across, down = file.size
         left, top, right, bottom = box = (
             draw_box(across, down) if draw_box else (0, 0, across, down)

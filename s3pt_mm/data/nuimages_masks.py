@@ -19,7 +19,6 @@ import argparse
 import base64
 import binascii
 import json
-import multiprocessing
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -35,7 +34,7 @@ from pycocotools import mask as coco_mask
 
 from s3pt_mm.common.errors import ConfigError, DataError
 from s3pt_mm.common.files import inside, remove_leftovers, replacing, write_json
-from s3pt_mm.common.workers import usable_cpus
+from s3pt_mm.common.workers import in_processes, usable_cpus
 from s3pt_mm.data.class_sets import NUIMAGES_25, NUIMAGES_RAW_IDS
 
 MASK_FOLDER = 'semantic_masks'
@@ -253,8 +252,7 @@ def _draw_all(
     shown = partial(track, total=len(jobs), description=title or '', disable=title is None)
     if workers <= 1:
         return list(shown(map(_draw_and_save, work)))
-    with multiprocessing.get_context('fork').Pool(workers) as pool:
-        return list(shown(pool.imap(_draw_and_save, work, chunksize=8)))
+    return list(shown(in_processes(_draw_and_save, work, workers, chunksize=8)))
 
 
 def _table(root: Path, version: str, name: str) -> list[dict[str, Any]]:

@@ -10,7 +10,6 @@ import copy
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,8 @@ import cv2
 import numpy as np
 
 from s3pt_mm.common.errors import DataError
-from s3pt_mm.common.files import inside, write_bytes, write_json
+from s3pt_mm.common.files import inside, read_file, write_bytes, write_json
+from s3pt_mm.common.workers import in_processes
 from s3pt_mm.data.datasets.info_file import load_info_file, write_info_file
 from s3pt_mm.data.datasets.nuscenes_images import prefixes_of
 from s3pt_mm.data.image_files import find_images
@@ -84,7 +84,7 @@ def source_bytes(source: str) -> bytes:
         DataError: If it cannot be read.
     """
     try:
-        return Path(source).read_bytes()
+        return read_file(source)
     except OSError as error:
         raise DataError(source, f'cannot read it ({error.strerror})', 'Check --root') from error
 
@@ -133,12 +133,7 @@ def map_processes(
     """``one`` of each job in order; ``workers=0`` works in this process, an error ends all."""
     if not workers:
         return list(track(map(one, jobs)))
-    with ProcessPoolExecutor(workers) as pool:
-        try:
-            return list(track(pool.map(one, jobs, chunksize=chunksize)))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    return list(track(in_processes(one, jobs, workers, chunksize=chunksize)))
 
 
 def same_settings(out: Path, settings: dict[str, Any]) -> None:
@@ -191,6 +186,8 @@ class PreparedInfos:
         """Link the folders of LiDAR and depth maps; write the info file ``name`` into ``out``."""
         maps = {Path(image['depth_map']) for image, _ in self.images if image.get('depth_map')}
         for folder in sorted({place.parent for place in maps.union(p for _, p in self.sweeps)}):
+            if folder.is_absolute():  # a depth map that is found wherever the info file lies
+                continue
             link = self.out / folder
             if not link.exists():
                 link.parent.mkdir(parents=True, exist_ok=True)
@@ -215,6 +212,8 @@ class PreparedInfos:
             target = _renamed(place, self.reduction)
             self.pairs.append((str(self.root / place), str(self.out / target)))
             self.images.append((image, str(target)))
+            if not os.path.isabs(image.get('depth_map') or '/'):
+                inside(Path(), image['depth_map'], self.source)
             image['img_path'] = str(_renamed(Path(image['img_path']), self.reduction))
             for side in ('width', 'height'):
                 if image.get(side):

@@ -7,6 +7,7 @@ import io
 import os
 
 from s3pt_mm.common.errors import DataError
+from s3pt_mm.common.files import read_file
 
 Span = tuple[int, int]
 """Offset and length in bytes of a member of a tar file."""
@@ -26,12 +27,12 @@ def read_bytes(path: str | os.PathLike[str], span: Span | None = None) -> bytes:
         DataError: It ends before the span does.
     """
     if span is None:
-        with open(path, 'rb') as file:
-            return file.read()
+        return read_file(path)
     offset, size = span
     shard = _open(os.fspath(path), os.getpid())
-    data = os.pread(shard.fileno(), size, offset)
-    while 0 < len(data) < size:  # the system may give less at once
+    there = os.fstat(shard.fileno()).st_size
+    data = b''
+    while len(data) < size and 0 <= offset <= there - size:  # the system may give less at once
         more = os.pread(shard.fileno(), size - len(data), offset + len(data))
         if not more:
             break
@@ -40,7 +41,7 @@ def read_bytes(path: str | os.PathLike[str], span: Span | None = None) -> bytes:
         raise DataError(
             path,
             f'the shard is truncated: {size} bytes at {offset} are asked for, '
-            f'{os.fstat(shard.fileno()).st_size} bytes are there in all',
+            f'{there} bytes are there in all',
             'Copy the shard again, or make it anew with s3pt-prepare',
         )
     return data

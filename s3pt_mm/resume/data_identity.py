@@ -12,6 +12,7 @@ import numpy as np
 from mmengine import dist
 
 from s3pt_mm.common.checksums import sha256
+from s3pt_mm.common.errors import ConfigError
 
 
 def fingerprint(dataset: Any) -> str:
@@ -56,7 +57,7 @@ def require_same_data(dataset: Any) -> None:
     """Stop all ranks of a run whose data sets differ, before the first batch.
 
     Raises:
-        ValueError: On every rank; names sizes and hashes by rank.
+        ConfigError: On every rank; names sizes and hashes by rank.
     """
     if dist.get_world_size() == 1:
         return
@@ -66,7 +67,7 @@ def require_same_data(dataset: Any) -> None:
             f'rank {rank}: {size} images (list {content})'
             for rank, (size, content) in enumerate(ranks)
         )
-        raise ValueError(
+        raise ConfigError(
             f'The ranks hold different data sets: {listed}. Make the info file and the folders '
             'the same on all hosts.'
         )

@@ -19,6 +19,7 @@ from s3pt_mm.common.errors import ConfigError
 from s3pt_mm.resume.batches import keyed_sampler_of
 from s3pt_mm.resume.data_identity import require_same_data
 from s3pt_mm.resume.exact_resume import ExactResume
+from s3pt_mm.resume.recipe import require_same_settings
 
 
 @LOOPS.register_module()
@@ -63,6 +64,7 @@ class ExactEpochTrainLoop(ExactResume, EpochBasedTrainLoop):
 
     def run(self) -> nn.Module:
         """Launches training, from the resumed position if there is one."""
+        require_same_settings(self.runner)
         require_same_data(self.dataloader.dataset)
         self.runner.call_hook('before_train')
         random_state = self._go_on()
@@ -161,6 +163,7 @@ class ExactIterTrainLoop(ExactResume, IterBasedTrainLoop):
 
     def run(self) -> nn.Module:
         """Launches training, from the resumed position if there is one."""
+        require_same_settings(self.runner)
         require_same_data(self.dataloader.dataset)
         self.runner.call_hook('before_train')
         random_state = self._go_on()

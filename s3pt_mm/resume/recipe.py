@@ -6,8 +6,10 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from mmengine import dist
 from mmengine.runner import Runner
 
+from s3pt_mm.common.errors import ConfigError
 from s3pt_mm.common.models import unwrap
 from s3pt_mm.resume.checkpoint_files import CheckpointError
 
@@ -16,6 +18,10 @@ _SECTIONS = (
     'custom_hooks', 'default_hooks',
 )  # fmt: skip
 _ASIDE = ('default_hooks.checkpoint.', 'default_hooks.logger.', 'default_hooks.visualization.')
+_OF_A_HOST = (
+    'data_root', 'ann_file', 'checkpoint', 'num_workers', 'prefetch_factor', 'persistent_workers',
+    'pin_memory', 'images', 'masks', 'root', 'data_prefix',
+)  # fmt: skip
 _RATES = (
     'param_scheduler', 'optim_wrapper.optimizer.', 'optim_wrapper.paramwise_cfg', 'train_cfg.max_',
 )  # fmt: skip
@@ -23,18 +29,47 @@ _RATES = (
 
 def recipe_of(runner: Runner) -> dict[str, str]:
     """Names of method, optimiser and loop, and all settings that shape training, as JSON text."""
+    return dict(
+        method=type(unwrap(runner.model)).__name__,
+        optimizer=type(getattr(runner.optim_wrapper, 'optimizer', None)).__name__,
+        loop=type(runner.train_loop).__name__,
+        settings=json.dumps(_settings(runner)),
+    )
+
+
+def _settings(runner: Runner) -> dict[str, Any]:
     config = runner.cfg.to_dict()
     flat: dict[str, Any] = {}
     for section in _SECTIONS:
         _flatten(config.get(section), section, flat)
     # How a run is logged and saved changes nothing in it.
-    flat = {n: v for n, v in flat.items() if not n.startswith(_ASIDE)}
-    return dict(
-        method=type(unwrap(runner.model)).__name__,
-        optimizer=type(getattr(runner.optim_wrapper, 'optimizer', None)).__name__,
-        loop=type(runner.train_loop).__name__,
-        settings=json.dumps(flat),
-    )
+    return {n: v for n, v in flat.items() if not n.startswith(_ASIDE)}
+
+
+def require_same_settings(runner: Runner) -> None:
+    """Stop all ranks of a run whose configs differ, before the first batch.
+
+    Where files lie, and how many workers read them, is each host's own affair.
+
+    Raises:
+        ConfigError: On every rank; names a setting with its values by rank.
+    """
+    if dist.get_world_size() == 1:
+        return
+    own = {
+        name: value
+        for name, value in _settings(runner).items()
+        if name.rpartition('.')[2] not in _OF_A_HOST
+    }
+    ranks = dist.all_gather_object(own)
+    for name in dict.fromkeys(name for rank in ranks for name in rank):
+        values = [rank.get(name, 'absent') for rank in ranks]
+        if any(value != values[0] for value in values):
+            listed = ', '.join(f'rank {rank}: {value!r}' for rank, value in enumerate(values))
+            raise ConfigError(
+                f'The ranks have different configs: {name} is {listed}. Start all with the same '
+                'config and options.'
+            )
 
 
 def _flatten(value: Any, name: str, into: dict[str, Any]) -> None:

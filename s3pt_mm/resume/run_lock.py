@@ -50,8 +50,7 @@ class RunLock:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         for _ in range(10):  # the lock may change hands while we look
             try:
-                with open(self.path, 'x', encoding='utf-8') as file:
-                    file.write(self._me)
+                self._create()
                 break
             except FileExistsError:
                 there = self._read()
@@ -64,6 +63,15 @@ class RunLock:
             raise CheckpointError(f'{self.path} changes hands all the time; try again.')
         atexit.register(self.release)
         threading.Thread(target=self._beat, daemon=True, name='run lock').start()
+
+    def _create(self) -> None:
+        with open(self.path, 'x', encoding='utf-8') as file:
+            try:
+                file.write(self._me)
+                file.flush()
+            except OSError:  # a full disk: an empty lock would be taken for a run that starts
+                self.path.unlink()
+                raise
 
     def check(self) -> None:
         """Before writing: whether the folder is still ours.
@@ -96,14 +104,16 @@ class RunLock:
         """Raise if the holder lives, or may."""
         try:
             holder = json.loads(there)
-        except ValueError:  # its writer was killed, or is about to write
+            process, since = int(holder['process']), str(holder['started'])
+        except (ValueError, LookupError, TypeError, OverflowError):
+            # Its writer was killed, or is about to write.
             holder = {}
         try:
             silent = file_system_time(self.path.parent) - self.path.stat().st_mtime
         except FileNotFoundError:
             return  # given back meanwhile
         if holder.get('machine') == machine():
-            gone = not alive(holder['process'], holder['started'])
+            gone = not alive(process, since)
         else:
             gone = silent > SILENCE
         if not gone:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from rich.progress import (
 )
 
 from s3pt_mm.common.files import remove_leftovers, temporary_path
-from s3pt_mm.common.workers import usable_cpus
+from s3pt_mm.common.workers import in_processes, usable_cpus
 from s3pt_mm.toydrive import capture_nuscenes, write_cityscapes, write_nuimages, write_nuscenes
 from s3pt_mm.toydrive.config import ToyDriveConfig
 
@@ -67,8 +66,7 @@ def _results(config: ToyDriveConfig, root: Path, tasks: list[Task]) -> Iterator[
         yield from map(work, tasks)
         return
     # Spawned, not forked: the caller may hold threads (torch) that a fork would leave half-alive.
-    with multiprocessing.get_context('spawn').Pool(workers) as pool:
-        yield from pool.imap_unordered(work, tasks, chunksize=4)
+    yield from in_processes(work, tasks, workers, context='spawn', chunksize=4)
 
 
 def _existing(out_dir: Path, wanted: dict[str, Any]) -> bool:

@@ -153,6 +153,28 @@ def test_progress_of_another_dataset_is_not_taken_over(damaged, nuscenes_root, i
     assert len(check_dataset(dataset_of(damaged, info_dir), out, workers=1)['problems']) == 5
 
 
+def test_progress_of_another_list_of_the_same_length_is_not_taken_over(tmp_path, monkeypatch):
+    """One image went, another came: those behind it have moved, and one was never looked at."""
+    monkeypatch.setattr(check_module, '_CHUNK', 1)
+    for name in 'acde':
+        write_jpeg(tmp_path / 'images' / f'{name}.jpg', ord(name), width=64, height=48)
+    open_folder = lambda: ImageFolderDataset(data_root=str(tmp_path / 'images'))
+    original = check_module._check_range
+
+    def stop_at_third(bounds):
+        if bounds == (2, 3):
+            raise KeyboardInterrupt
+        return original(bounds)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(check_module, '_check_range', stop_at_third)
+        check_dataset(open_folder(), tmp_path / 'r.json', workers=1)
+    (tmp_path / 'images' / 'e.jpg').unlink()
+    (tmp_path / 'images' / 'b.jpg').write_bytes(b'')
+    report = check_dataset(open_folder(), tmp_path / 'r.json', workers=1)
+    assert [os.path.basename(p['file']) for p in report['problems']] == ['b.jpg']
+
+
 def test_command_line(damaged, info_dir, tmp_path, repository, capsys):
     tool = load_tool(repository, 'check_data')
     info = str(info_dir / 'nuscenes_infos_train.parquet')

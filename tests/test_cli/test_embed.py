@@ -128,6 +128,17 @@ def test_torn_images_are_left_out_on_request(case, tmp_path, capsys, torn, endin
     np.testing.assert_allclose(found, wanted[:, 0], atol=5e-3)
 
 
+def test_names_that_are_not_utf8(case, tmp_path) -> None:
+    """Written, after all was computed, as readable escapes."""
+    import pyarrow.parquet as pq
+
+    command, _ = case
+    (tmp_path / 'images' / 'b.png').rename(tmp_path / 'images' / os.fsdecode(b'caf\xe9.png'))
+    for ending in embed.FORMATS:
+        assert embed.main([*command, '--out', str(tmp_path / f'out{ending}')]) == 0
+    assert 'caf\\udce9.png' in pq.read_table(tmp_path / 'out.parquet')['path'].to_pylist()
+
+
 def test_nothing_but_torn_images(case, tmp_path, capsys) -> None:
     command, _ = case
     for path in (tmp_path / 'images').rglob('*.*'):

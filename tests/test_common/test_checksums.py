@@ -7,6 +7,7 @@ import torch
 
 from s3pt_mm.common import checksums
 from s3pt_mm.common.errors import DataError
+from s3pt_mm.common.reading import read_checkpoint
 
 
 @pytest.fixture
@@ -52,3 +53,17 @@ def test_checksum_file_is_the_standard_format(weights):
         text=True,
     )
     assert done.stdout == 'w.pth: OK\n', done.stderr
+
+
+@pytest.mark.parametrize(
+    'header',
+    [
+        b'[]', b'{"__metadata__": []}', b'{"__metadata__": {"sha256": 5}}', b'[' * 100_000, b'null',
+        b'{"__metadata__": "x"}',
+    ],
+)  # fmt: skip
+def test_odd_headers_are_their_readers_affair(tmp_path, header):
+    path = tmp_path / 'x.safetensors'
+    path.write_bytes(len(header).to_bytes(8, 'little') + header)
+    with pytest.raises(DataError, match=r'x\.safetensors: (not a whole|altered)'):
+        read_checkpoint(path)

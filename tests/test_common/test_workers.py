@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from s3pt_mm.common import workers
+from s3pt_mm.common import processes, workers
+from s3pt_mm.common.errors import ConfigError
 
 
 def write(path: Path, text: str) -> None:
@@ -51,3 +56,35 @@ def test_the_smaller_of_affinity_and_quota(monkeypatch, quota, cpus) -> None:
     monkeypatch.setattr(os, 'sched_getaffinity', lambda pid: {0, 5, 9}, raising=False)
     monkeypatch.setattr(workers, 'cgroup_quota', lambda: quota)
     assert workers.usable_cpus() == cpus
+
+
+def die(job: int) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return job
+
+
+def test_results_come_in_order() -> None:
+    assert list(workers.in_processes(abs, range(-9, 0), 2, chunksize=2)) == list(range(9, 0, -1))
+
+
+def test_a_killed_worker_is_an_error() -> None:
+    """multiprocessing.Pool waits for its answer for ever."""
+    with pytest.raises(ConfigError, match='--workers 2: one of these processes was killed'):
+        list(workers.in_processes(die, range(4), 2))
+
+
+def test_workers_end_with_a_killed_main_process(tmp_path: Path) -> None:
+    """Else they wait for jobs for ever."""
+    code = (
+        'import os, sys, time\n'
+        'from s3pt_mm.common.workers import in_processes\n'
+        f'note = lambda job: open({str(tmp_path / "pid")!r}, "w").write(str(os.getpid()))\n'
+        'def work(job):\n    note(job)\n    time.sleep(0.2)\n'
+        'for _ in in_processes(work, range(99), 1): os.kill(os.getpid(), 9)\n'
+    )
+    assert subprocess.run([sys.executable, '-c', code]).returncode == -signal.SIGKILL
+    worker = int((tmp_path / 'pid').read_text())
+    until = time.monotonic() + 20
+    while processes.alive(worker) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not processes.alive(worker)

@@ -48,6 +48,28 @@ def test_what_counts_and_what_is_left_out(tmp_path):
     assert len(find_images(tmp_path, hidden=True).paths) == 6
 
 
+def test_what_is_no_file_is_left_out(tmp_path):
+    """Reading a pipe waits for ever, a device never ends."""
+    touch(tmp_path, '1.jpg')
+    os.mkfifo(tmp_path / '2.jpg')
+    (tmp_path / '3.jpg').symlink_to('/dev/zero')
+    (tmp_path / '4.jpg').symlink_to('nowhere')  # said when it is read
+    (tmp_path / '5.jpg').mkdir()
+    found = find_images(tmp_path)
+    assert found.paths == ['1.jpg', '4.jpg']
+    assert 'left out: 2 pipes, sockets or devices' in str(found)
+
+
+@pytest.mark.parametrize('kind', ['pipe', 'device', 'folder'])
+def test_a_list_may_name_what_is_no_file(tmp_path, kind):
+    path = tmp_path / 'x.jpg'
+    {'pipe': os.mkfifo, 'device': lambda p: p.symlink_to('/dev/zero'), 'folder': Path.mkdir}[kind](
+        path
+    )
+    with pytest.raises(DataError, match=r'x\.jpg: cannot read the image \(a folder, pipe or dev'):
+        LoadImage()(dict(img_path=str(path)))
+
+
 def test_a_hidden_folder_that_was_asked_for(tmp_path):
     touch(tmp_path, '.cache/1.jpg')
     assert find_images(tmp_path / '.cache').paths == ['1.jpg']

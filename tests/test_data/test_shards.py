@@ -167,6 +167,14 @@ def test_a_truncated_shard_is_named(photos, tmp_path, capsys):
         NuScenesImages(**options)
 
 
+@pytest.mark.parametrize('span', [(0, 10**15), (-5, 4), (10**15, 4), (8, 3)])
+def test_spans_that_the_shard_has_not(tmp_path, span):
+    """No memory is asked for what is not there."""
+    (tmp_path / 'x.tar').write_bytes(b'0123456789')
+    with pytest.raises(DataError, match=r'x\.tar: the shard is truncated: .* 10 bytes are there'):
+        shards.read_bytes(tmp_path / 'x.tar', span)
+
+
 def test_tar_files_of_others(tmp_path, capsys):
     """WebDataset's: image and its labels under one key, names that start anew in each file."""
     for number in range(2):

@@ -11,6 +11,7 @@ from s3pt_mm.common.processes import machine
 from s3pt_mm.resume import run_lock
 from s3pt_mm.resume.checkpoint_files import CheckpointError, describe
 from s3pt_mm.resume.run_lock import RunLock
+from tests.test_common.test_files import limited
 from tests.test_reliability.tiny_run import last_checkpoint, tiny_config, train
 
 KEEP_ONE = {'default_hooks.checkpoint.max_keep_ckpts': 1}
@@ -76,6 +77,7 @@ def test_two_runs_in_one_folder(tmp_path):
     ('holder', 'seconds_ago', 'gone'),
     [
         ({'process': 2**22 + 1}, 0, True),  # this machine's, and there is no such process
+        ({'process': 2**70}, 0, True),
         ({'started': 'earlier'}, 0, True),  # the number is another process's by now
         ({'machine': 'other-00000000', 'process': 2**22 + 1}, 60, False),
         ({'machine': 'other-00000000'}, 3600, True),
@@ -114,3 +116,20 @@ def test_signs_of_life(tmp_path, monkeypatch):
     while lock.path.stat().st_mtime == 0:  # the test run's own limit ends this if it never comes
         time.sleep(0.01)
     lock.release()
+
+
+@pytest.mark.parametrize(
+    'text', ['', '[]', '5', '{}', '{"process": Infinity, "started": "", "machine": "%s"}']
+)
+def test_a_garbled_lock_is_one_of_a_run_that_starts(tmp_path, text):
+    lock = RunLock(tmp_path)
+    lock.path.write_text(text.replace('%s', machine()))
+    with pytest.raises(CheckpointError, match='in use by .*just starting'):
+        lock.acquire()
+
+
+def test_a_full_disk_leaves_no_empty_lock(tmp_path):
+    """It would keep the folder for ten minutes after room was made."""
+    with pytest.raises(OSError, match='File too large'):
+        limited(RunLock(tmp_path).acquire, limit=10)
+    assert os.listdir(tmp_path) == []

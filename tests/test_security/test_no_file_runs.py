@@ -378,3 +378,18 @@ def test_prepared_images_stay_inside(name: str, tmp_path: Path) -> None:
     write_info_file(tmp_path / 'infos.parquet', dict(info_version='1.1'), [info])
     with pytest.raises(DataError, match=r'infos\.parquet.*which is not inside'):
         PreparedInfos(tmp_path / 'infos.parquet', tmp_path, tmp_path / 'out', 2)
+
+
+@pytest.mark.parametrize('name', ['../../outside/0.png', 'a/../../outside/0.png'])
+@pytest.mark.parametrize('shards', [[], ['--shards', '4']])
+def test_depth_maps_stay_inside(name: str, shards: list[str], tmp_path: Path) -> None:
+    """Folders of depth maps are linked into the new data, at the place that an info file says."""
+    from s3pt_mm.cli.prepare_images import main
+    from s3pt_mm.data.datasets.info_file import write_info_file
+
+    info = dict(token='a', images=dict(front=dict(img_path='a.jpg', depth_map=name)))
+    root = tmp_path / 'deep' / 'root'
+    write_info_file(root / 'infos.parquet', dict(info_version='1.1'), [info])
+    out = ['--out', str(tmp_path / 'deep' / 'out'), '--workers', '0']
+    assert main([str(root / 'infos.parquet'), *out, *shards]) == 1
+    assert not list(tmp_path.rglob('outside*'))

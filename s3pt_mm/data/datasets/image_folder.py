@@ -12,6 +12,7 @@ from mmengine.logging import print_log
 from mmpretrain.registry import DATASETS
 
 from s3pt_mm.common.errors import DataError
+from s3pt_mm.common.files import read_file
 from s3pt_mm.data.datasets.pretrain_dataset import PretrainDataset
 from s3pt_mm.data.image_files import (
     SUFFIXES,
@@ -125,7 +126,7 @@ class ImageFolderDataset(PretrainDataset):
     def _is_mask(self, below: str) -> bool:
         path = Path(self.data_root, below)
         try:
-            image = EncodedImage(path.read_bytes(), str(path))
+            image = EncodedImage(read_file(path), str(path))
             return not image.is_jpeg and looks_like_mask(image.decode())
         except (DataError, OSError):
             return False  # the loader will say so

@@ -6,14 +6,13 @@ One file serves pre-training and detection.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s3pt_mm.common.errors import DataError
-from s3pt_mm.common.workers import usable_cpus
+from s3pt_mm.common.workers import in_processes, usable_cpus
 from s3pt_mm.data.datasets.info_file import write_info_file
 from s3pt_mm.data.datasets.nuscenes_image_sweeps import add_image_sweeps
 from s3pt_mm.data.datasets.nuscenes_samples import CLASSES, SampleBuilder
@@ -159,9 +158,10 @@ def create_infos(
     scenes = [scene for part in chosen.values() for scene in part]
     tasks = [(scene['token'], on_error) for scene in scenes]
     workers = min(workers or usable_cpus(), max(1, len(tasks)))
-    pool = multiprocessing.get_context('fork').Pool(workers) if workers > 1 else None
     try:
-        results = pool.imap(_build_scene, tasks) if pool else map(_build_scene, tasks)
+        results = (
+            in_processes(_build_scene, tasks, workers) if workers > 1 else map(_build_scene, tasks)
+        )
         built = dict(
             zip(
                 (scene['token'] for scene in scenes),
@@ -170,9 +170,6 @@ def create_infos(
             )
         )
     finally:
-        if pool:
-            pool.terminate()
-            pool.join()
         _BUILDER = None
     failures = [message for _, messages in built.values() for message in messages]
     total = len(failures) + sum(len(infos) for infos, _ in built.values())

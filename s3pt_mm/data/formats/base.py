@@ -67,6 +67,8 @@ class Sample:
         sweep: None for logs without LiDAR.
         timestamp: Seconds; 0 where the format has none.
         ego2global: (4, 4) pose of the vehicle at the sweep, where the format has poses.
+        container: File or folder that holds its images, where they have to be extracted and its
+            name is all that tells the drive from others.
     """
 
     token: str
@@ -75,6 +77,7 @@ class Sample:
     sweep: Sweep | None = None
     timestamp: float = 0.0
     ego2global: np.ndarray | None = None
+    container: Path | None = None
 
 
 class LogFormat(ABC):

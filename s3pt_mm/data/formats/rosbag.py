@@ -99,6 +99,7 @@ class RosBag(LogFormat):
                     if lidar
                     else None,
                     timestamp=time * 1e-9,
+                    container=self.root,
                 )
 
     def _image(

@@ -65,6 +65,7 @@ class Video(LogFormat):
                 sequence=name,
                 images={'camera': CameraImage(encoded=lambda index=index: decoder.frame(index))},
                 timestamp=float(seconds[index]),
+                container=path,
             )
 
 

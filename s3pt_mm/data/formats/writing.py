@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import glob
+import hashlib
+import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,11 +15,13 @@ from PIL import Image
 from rich.progress import track
 
 from s3pt_mm.common.errors import DataError
-from s3pt_mm.common.files import inside, write_bytes
+from s3pt_mm.common.files import inside, write_bytes, write_json
 from s3pt_mm.data.datasets.info_file import write_info_file
 from s3pt_mm.data.formats.base import CameraImage, LogFormat, Sample, Sweep
 from s3pt_mm.data.geometry import check_lens, fold_projection
 
+EXTRACTED = 'extracted.json'  # in out_dir: what the files of a drive were extracted from
+_ENDS = 1 << 20  # bytes at a file's start and end that tell it from others
 CONVERTER = 's3pt-data'  # in metainfo: paths start at the data set's root
 
 
@@ -34,6 +39,7 @@ class InfoWriter:
     def __init__(self, out_dir: Path) -> None:
         self.out_dir = out_dir
         self._sizes: dict[tuple[str, str], tuple[int, int]] = {}
+        self._known: set[str] = set()
 
     def entry(self, sample: Sample) -> dict[str, Any]:
         """The info of one sample.
@@ -41,6 +47,7 @@ class InfoWriter:
         Raises:
             DataError: A file is missing, or a calibration cannot be used.
         """
+        self._compare_container(sample)
         sweep = self._sweep(sample) if sample.sweep else None
         images = {
             name: self._image(sample, name, image, sweep is not None)
@@ -53,6 +60,26 @@ class InfoWriter:
         if sweep:
             info['lidar_points'] = sweep
         return info
+
+    def _compare_container(self, sample: Sample) -> None:
+        """Refuse what another file of this name left: two cameras both write ``clip.mp4``."""
+        if sample.container is None or sample.sequence in self._known:
+            return
+        record, told = self.out_dir / EXTRACTED, {}
+        if record.is_file():
+            try:
+                told = dict(json.loads(record.read_text(encoding='utf-8')))
+            except (ValueError, TypeError) as error:
+                raise DataError(record, f'is damaged ({error})', 'Remove it') from error
+        found = _content(sample.container)
+        if told.setdefault(sample.sequence, found) != found:
+            raise DataError(
+                sample.container,
+                f'{self.out_dir} holds files of another {sample.sequence!r}, which has this name',
+                'Use another --out-dir, or rename one of them',
+            )
+        write_json(record, told)
+        self._known.add(sample.sequence)
 
     def _image(
         self, sample: Sample, name: str, image: CameraImage, with_lidar: bool
@@ -97,7 +124,7 @@ class InfoWriter:
     def _extract_image(self, sample: Sample, name: str, image: CameraImage) -> Path:
         folder = inside(self.out_dir / 'images', name, sample.sequence)
         inside(folder, sample.token, sample.sequence)
-        found = next(folder.glob(f'{sample.token}.*'), None)
+        found = next(folder.glob(f'{glob.escape(sample.token)}.*'), None)
         if found is None:
             data = image.encoded()
             suffix = '.png' if data.startswith(b'\x89PNG') else '.jpg'
@@ -118,6 +145,19 @@ class InfoWriter:
 
     def _relative(self, path: Path) -> str:
         return os.path.relpath(path.absolute(), self.out_dir.absolute())
+
+
+def _content(container: Path) -> str:
+    """A hash of the ends of a file, or of all files in a folder; wherever they lie."""
+    digest = hashlib.blake2b(digest_size=16)
+    below = sorted(path for path in container.rglob('*') if path.is_file())
+    for path in below or [container]:
+        size = path.stat().st_size
+        with path.open('rb') as file:
+            digest.update(f'{size}'.encode() + file.read(_ENDS))
+            file.seek(max(0, size - _ENDS))
+            digest.update(file.read(_ENDS))
+    return digest.hexdigest()
 
 
 def split_by_sequence(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import cv2
 import numpy as np
 import pytest
@@ -151,6 +153,27 @@ def test_video_by_distance(tmp_path):
     (tmp_path / 'drive.csv').write_text('seconds,x,y\n0,0,0\n')
     with pytest.raises(DataError, match='not a readable track'):
         convert('video', video, tmp_path / 'out', '--every-metres', '5')
+
+
+def test_another_video_of_the_same_name_is_refused(tmp_path):
+    """Its frames would have been those of the first, in silence."""
+    one = containers.write_video(tmp_path / 'monday' / 'drive.mp4')
+    convert('video', one, tmp_path / 'out')
+    shutil.move(tmp_path / 'monday', tmp_path / 'moved')
+    convert('video', tmp_path / 'moved' / 'drive.mp4', tmp_path / 'out')
+    other = containers.write_video(tmp_path / 'tuesday' / 'drive.mp4')
+    with other.open('ab') as file:
+        file.write(b'\0' * 8)
+    with pytest.raises(DataError, match="tuesday/drive.mp4: .*files of another 'drive'.*--out-dir"):
+        convert('video', other, tmp_path / 'out')
+
+
+def test_names_are_no_patterns(tmp_path):
+    """``clip[1].mp4`` took the frames of ``clip1.mp4``."""
+    for name in ('clip1', 'clip[1]'):
+        containers.write_video(tmp_path / 'videos' / f'{name}.mp4')
+    data = convert('video', tmp_path / 'videos', tmp_path / 'out')['train']
+    assert len({data.get_data_info(i)['img_path'] for i in range(len(data))}) == 12
 
 
 def test_torn_video(tmp_path):
