@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import json
 import shutil
 import sys
@@ -31,7 +32,7 @@ from s3pt_mm.cli.images_in import (
 )
 from s3pt_mm.common.checksums import content_of
 from s3pt_mm.common.errors import DataError, exit_status
-from s3pt_mm.common.files import replacing, write_json
+from s3pt_mm.common.files import replacing, write_bytes, write_json
 
 FORMATS = ('.npy', '.parquet', '.safetensors')
 
@@ -83,8 +84,9 @@ def embed(
                     tokens = nn.functional.normalize(tokens[:, 0].float(), dim=-1)
                 else:  # without registers
                     tokens = torch.cat([tokens[:, :1], tokens[:, model.num_extra_tokens :]], dim=1)
-                with replacing(file, tidy=False) as temporary, open(temporary, 'wb') as stream:
-                    np.save(stream, tokens.half().cpu().numpy())
+                whole = io.BytesIO()  # to a file, np.save hides what the system says of a full disk
+                np.save(whole, tokens.half().cpu().numpy())
+                write_bytes(file, whole.getvalue(), tidy=False)
             write_json(done, bad)
         bad = json.loads(done.read_text())
         left_out |= bad
@@ -103,12 +105,11 @@ def write_features(
     with replacing(out) as temporary:
         if out.suffix == '.npy':
             shape = (len(names), *np.lib.format.open_memmap(files[0], 'r').shape[1:])
-            whole = np.lib.format.open_memmap(temporary, 'w+', np.float16, shape)
-            at = 0
-            for part in parts:
-                whole[at : at + len(part)] = part
-                at += len(part)
-            whole.flush()
+            with open(temporary, 'wb') as stream:  # a map in memory ends a full disk's process
+                header = np.lib.format.header_data_from_array_1_0(np.empty(0, np.float16))
+                np.lib.format.write_array_header_1_0(stream, header | dict(shape=shape))
+                for part in parts:
+                    stream.write(part.tobytes())
         elif out.suffix == '.parquet':
             _write_parquet(temporary, names, parts, grid)
         else:

@@ -20,6 +20,7 @@ from mmengine.config import Config, ConfigDict  # noqa: E402
 
 from s3pt_mm.common.errors import DataError, explain  # noqa: E402
 from s3pt_mm.hosts import launch  # noqa: E402
+from s3pt_mm.resume.checkpoint_files import CheckpointError  # noqa: E402
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -130,5 +131,5 @@ def main(argv: Sequence[str] | None = None) -> None:
         runner = launch.build_runner(cfg)
         launch.log_lines(lines)
         launch.test(runner)
-    except (launch.LaunchError, DataError) as error:
+    except (CheckpointError, launch.LaunchError, DataError) as error:
         sys.exit(f's3pt-test: {error}')

@@ -39,7 +39,8 @@ def explain(error: Exception) -> str:
     path = Path(os.fsdecode(error.filename or '.')).absolute()
     place = next((folder for folder in path.parents if folder.is_dir()), path)
     remedy = {
-        errno.ENOSPC: f'Make room ({shutil.disk_usage(place).free / 2**20:.0f} MiB free there)',
+        errno.ENOSPC: 'Make room'
+        + f' ({shutil.disk_usage(place).free / 2**20:.0f} MiB free there)' * bool(error.filename),
         errno.EDQUOT: 'Make room: the quota is used up',
         errno.EFBIG: 'The file system or a limit (ulimit -f) allows no larger file',
         errno.EROFS: 'It is read-only: choose another place to write to',

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mmengine.config import Config
@@ -149,11 +150,16 @@ def prepare_testing(cfg: Config, args: argparse.Namespace) -> list[str]:
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Build mmengine's runner, or the one that ``runner_type`` names."""
+    """Build mmengine's runner, or the one that ``runner_type`` names.
+
+    Raises:
+        CheckpointError: The disk is full; the message names the last good checkpoint.
+    """
     limit_threads(ranks_here(cfg.get('launcher', 'none')))
     prepare_cpu_ranks(cfg)
     set_float32_products(cfg)
-    return Runner.from_cfg(cfg) if 'runner_type' not in cfg else RUNNERS.build(cfg)
+    with _room_to_write(cfg.work_dir):
+        return Runner.from_cfg(cfg) if 'runner_type' not in cfg else RUNNERS.build(cfg)
 
 
 def ranks_here(launcher: str) -> int:
@@ -169,9 +175,11 @@ def test(runner: Runner) -> None:
 
     Raises:
         LaunchError: it has not.
+        CheckpointError: The disk is full.
     """
     runner.register_hook(WholeModelHook())
-    runner.test()
+    with _room_to_write(runner.work_dir):
+        runner.test()
 
 
 def train(runner: Runner) -> None:
@@ -186,14 +194,20 @@ def train(runner: Runner) -> None:
     """
     if getattr(runner, '_load_from', None) and not runner._resume:
         runner.register_hook(StartingWeightsHook())
-    try:
+    with _room_to_write(runner.work_dir):
         runner.train()
+
+
+@contextlib.contextmanager
+def _room_to_write(work_dir: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        whole = newest_whole(Path(runner.work_dir))
+        whole = newest_whole(Path(work_dir))
         good = f'The last good checkpoint is {whole}' if whole else 'There is no checkpoint yet'
-        place = error.filename or f'to {runner.work_dir}'
+        place = error.filename or f'to {work_dir}'
         raise CheckpointError(
             f'Writing {place} failed: {error.strerror}. {good}. '
             'Make room, then continue with --resume.'

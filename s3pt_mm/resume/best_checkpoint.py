@@ -48,9 +48,14 @@ class AtomicBestCheckpoint(CheckpointHook):
         path, iteration = Path(self.out_dir) / name, runner.train_loop.iter
 
         def write(content: dict[str, Any]) -> None:
-            for companion in content.pop('write_beside', ()):  # before: whole, or not at all
-                companion()
-            write_checkpoint(content, path, iteration=iteration, run=self._resumption.run)
+            try:
+                for companion in content.pop('write_beside', ()):  # before: whole, or not at all
+                    companion()
+                write_checkpoint(content, path, iteration=iteration, run=self._resumption.run)
+            except OSError:
+                if not path.exists():  # its companion alone is of no use, and takes room
+                    remove(path)
+                raise
             if pointer is not None:  # a checkpoint to resume from, not the best one
                 write_text(pointer, str(path))
                 prune(path, self.max_keep_ckpts, self._templates())

@@ -72,6 +72,10 @@ def write_checkpoint(content: Mapping[str, Any], path: Path, *, iteration: int, 
                     raise error.__context__ from error
                 raise
         commit(temporary, path, iteration=iteration, run=run)
+    except OSError as error:
+        if error.filename in (None, str(temporary)):
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -142,6 +142,10 @@ def generate(
             else:
                 out_dir.rmdir()
         partial_dir.rename(out_dir)
+    except OSError as error:
+        if error.filename is None:  # a full disk: writing libraries do not say where
+            error.filename = str(out_dir)
+        raise
     finally:
         shutil.rmtree(partial_dir, ignore_errors=True)
     return out_dir

@@ -15,6 +15,7 @@ from s3pt_mm.cli import embed
 from s3pt_mm.cli.images_in import open_image
 from s3pt_mm.weights.any_vit import load_tokens
 from s3pt_mm.weights.files import write_weights
+from tests.test_common.test_files import limited
 
 
 @pytest.fixture
@@ -137,6 +138,17 @@ def test_names_that_are_not_utf8(case, tmp_path) -> None:
     for ending in embed.FORMATS:
         assert embed.main([*command, '--out', str(tmp_path / f'out{ending}')]) == 0
     assert 'caf\\udce9.png' in pq.read_table(tmp_path / 'out.parquet')['path'].to_pylist()
+
+
+@pytest.mark.parametrize('ending', embed.FORMATS)
+@pytest.mark.parametrize('limit', [10, 400])  # of a batch's file, and of the whole
+def test_a_full_disk_is_one_line(case, tmp_path, capsys, ending, limit) -> None:
+    """NumPy hides what the system said; a full disk under a map in memory was a bus error."""
+    command, _ = case
+    out = tmp_path / f'out{ending}'
+    assert limited(lambda: embed.main([*command, '--out', str(out)]), limit) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert 'File too large' in said and f'{out.name}' in said and not out.exists()
 
 
 def test_nothing_but_torn_images(case, tmp_path, capsys) -> None:

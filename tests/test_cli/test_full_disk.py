@@ -54,6 +54,7 @@ def test_one_line(tmp_path, capsys, tool):
         status, said = 1, str(left.code)
     assert status
     assert 'File too large' in said.splitlines()[-1], said
+    assert str(tmp_path / 'out') in said.splitlines()[-1], said
     assert 'Traceback' not in said
     left = {path.name for path in (tmp_path / 'out').rglob('*') if path.is_file()}
     assert left <= {'check.json.progress'}

@@ -167,6 +167,17 @@ def test_a_log_that_meets_a_full_disk_ends_with_the_way_on(number, tmp_path) -> 
         launch.train(Full())
 
 
+def test_a_disk_that_is_full_at_the_start_is_one_line(tmp_path, monkeypatch) -> None:
+    """mmengine writes the config and the log before anything else."""
+
+    def full(cfg: Config) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(launch.Runner, 'from_cfg', full)
+    with pytest.raises(CheckpointError, match=f'Writing to {tmp_path} failed: No space left'):
+        launch.build_runner(Config(dict(work_dir=str(tmp_path))))
+
+
 def test_other_errors_pass_unchanged(tmp_path) -> None:
     class Broken:
         work_dir = str(tmp_path)

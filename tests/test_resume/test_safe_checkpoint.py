@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
 
 from s3pt_mm.common.processes import machine
 from s3pt_mm.resume.checkpoint_files import CheckpointError, fault
@@ -125,6 +127,30 @@ def test_a_full_disk_ends_the_run_and_keeps_the_last_good_checkpoint(tmp_path, m
     assert not list(tmp_path.glob('.*'))
     assert fault(tmp_path / 'epoch_1.pth') is None
     assert train(tiny_config(tmp_path, resume=True))
+
+
+@HOOKS.register_module()
+class BesideHook(Hook):
+    """Writes a small file beside each checkpoint, as ``BackboneFileHook`` does."""
+
+    def before_save_checkpoint(self, runner, checkpoint):
+        path = Path(runner.message_hub.get_info('last_ckpt')).with_suffix('.backbone.safetensors')
+        checkpoint['write_beside'] = [lambda: path.write_text('small')]
+
+
+def test_a_full_disk_leaves_no_backbone_without_its_checkpoint(tmp_path, monkeypatch):
+    """It takes the room in which the next attempt would fit. The message has the file's name."""
+
+    def full(content, file):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    changes = {'custom_hooks': [{'type': 'BesideHook', 'priority': 'LOWEST'}]}
+    assert not train(tiny_config(tmp_path, **changes), stop_at=7)
+    monkeypatch.setattr(torch, 'save', full)
+    with pytest.raises(CheckpointError, match=r'epoch_2\.pth: No space left on device\. Make room'):
+        train(tiny_config(tmp_path, resume=True, **changes))
+    left = {path.name for path in tmp_path.glob('*.safetensors')}
+    assert left == {'epoch_1.backbone.safetensors', 'iter_7.backbone.safetensors'}
 
 
 LIMITED = """
