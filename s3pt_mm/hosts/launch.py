@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import errno
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -158,7 +159,7 @@ def build_runner(cfg: Config) -> Runner:
     limit_threads(ranks_here(cfg.get('launcher', 'none')))
     prepare_cpu_ranks(cfg)
     set_float32_products(cfg)
-    with _room_to_write(cfg.work_dir):
+    with _explained(cfg.work_dir):
         return Runner.from_cfg(cfg) if 'runner_type' not in cfg else RUNNERS.build(cfg)
 
 
@@ -174,11 +175,11 @@ def test(runner: Runner) -> None:
     """Evaluate a checkpoint that has every weight of the model.
 
     Raises:
-        LaunchError: it has not.
+        LaunchError: it has not, or a data worker met a bad file.
         CheckpointError: The disk is full.
     """
     runner.register_hook(WholeModelHook())
-    with _room_to_write(runner.work_dir):
+    with _explained(runner.work_dir):
         runner.test()
 
 
@@ -190,18 +191,28 @@ def train(runner: Runner) -> None:
 
     Raises:
         CheckpointError: The disk is full; the message names the last good checkpoint.
-        LaunchError: ``load_from`` names the weights of another model.
+        LaunchError: ``load_from`` names the weights of another model, or a data worker met a bad
+            file.
     """
     if getattr(runner, '_load_from', None) and not runner._resume:
         runner.register_hook(StartingWeightsHook())
-    with _room_to_write(runner.work_dir):
+    with _explained(runner.work_dir):
         runner.train()
 
 
+_OF_A_WORKER = re.compile(r'Caught .* in DataLoader worker .*^s3pt_mm\.[\w.]+: (.+)', re.M | re.S)
+
+
 @contextlib.contextmanager
-def _room_to_write(work_dir: str) -> Iterator[None]:
+def _explained(work_dir: str) -> Iterator[None]:
+    """A full disk, and what a data worker said of a file, in one line each."""
     try:
         yield
+    except (RuntimeError, ValueError) as error:
+        said = _OF_A_WORKER.search(str(error))
+        if said is None:
+            raise
+        raise LaunchError(' '.join(said[1].split())) from error
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

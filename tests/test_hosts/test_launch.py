@@ -13,6 +13,7 @@ import torch
 from mmengine.config import Config
 
 from s3pt_mm.cli import test, train
+from s3pt_mm.common.errors import DataError
 from s3pt_mm.hosts import launch
 from s3pt_mm.resume.checkpoint_files import CheckpointError
 
@@ -176,6 +177,32 @@ def test_a_disk_that_is_full_at_the_start_is_one_line(tmp_path, monkeypatch) -> 
     monkeypatch.setattr(launch.Runner, 'from_cfg', full)
     with pytest.raises(CheckpointError, match=f'Writing to {tmp_path} failed: No space left'):
         launch.build_runner(Config(dict(work_dir=str(tmp_path))))
+
+
+class TornFiles(torch.utils.data.Dataset):
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> None:
+        try:
+            raise OSError('torn')
+        except OSError as error:
+            raise DataError('a b/x.jpg', 'the image is torn', 'Copy it again') from error
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_a_bad_file_is_one_line_whoever_read_it(workers, tmp_path) -> None:
+    """torch makes a RuntimeError with two tracebacks of what its worker says."""
+
+    class Reads:
+        work_dir = str(tmp_path)
+
+        def train(self) -> None:
+            list(torch.utils.data.DataLoader(TornFiles(), num_workers=workers))
+
+    with pytest.raises((DataError, launch.LaunchError)) as error:
+        launch.train(Reads())
+    assert str(error.value) == 'a b/x.jpg: the image is torn. Copy it again.'
 
 
 def test_other_errors_pass_unchanged(tmp_path) -> None:
