@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from s3pt_mm.common.extras import missing_extra
@@ -29,6 +30,27 @@ class DataError(RuntimeError):
 
     def __str__(self) -> str:
         return f'{self.path}: {self.problem}. {self.remedy}.'
+
+
+#: What reading a field that is not there, or of another kind than expected, may raise.
+_GARBLED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
+
+
+@contextlib.contextmanager
+def fields_of(path: str | os.PathLike[str], remedy: str) -> Iterator[None]:
+    """Where the content of a file is taken apart: a field that is missing or of another kind names
+    the file.
+
+    Raises:
+        DataError: In place of what the field raised; errors with words of their own pass.
+    """
+    try:
+        yield
+    except _GARBLED as error:
+        if isinstance(error, ConfigError):
+            raise
+        said = f'{type(error).__name__}: {str(error)[:200]}'
+        raise DataError(path, f'lacks or garbles a field ({said})', remedy) from error
 
 
 def explain(error: Exception) -> str:

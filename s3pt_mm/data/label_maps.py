@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from s3pt_mm.common.errors import DataError
+from s3pt_mm.common.errors import DataError, fields_of
 from s3pt_mm.data.class_sets import IGNORE, ClassSet
 from s3pt_mm.data.image_files import SUFFIXES, find_images
 
@@ -138,16 +138,22 @@ def load_list(path: str | Path, class_set: ClassSet) -> list[dict[str, str]]:
     """Items of a list file in the format of ``s3pt-data nuimages``.
 
     Raises:
+        DataError: The file is torn, or lacks a field.
         LabelError: A class set of nuImages for a list that this command did not write: other data
             sets' values would count as nuImages' categories without a word.
     """
-    content = json.loads(Path(path).read_text())
-    if class_set.name.startswith('nuimages') and 'raw_ids' not in content.get('metainfo', {}):
+    with fields_of(path, 'Write it again with s3pt-data nuimages'):
+        content = json.loads(Path(path).read_text())
+        is_ours = 'raw_ids' in content.get('metainfo', {})
+        items = content['data_list']
+        for item in items:
+            os.fspath(item['img_path']), os.fspath(item['seg_map_path'])
+    if class_set.name.startswith('nuimages') and not is_ours:
         raise LabelError(
             f'{path}: class set {class_set.name} is for lists of `s3pt-data nuimages`, '
             'which this is not. Name your own classes: docs/own_labels.md.'
         )
-    return content['data_list']
+    return items
 
 
 def folder_pairs(

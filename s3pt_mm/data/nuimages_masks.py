@@ -32,11 +32,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from s3pt_mm.common.errors import ConfigError, DataError
+from s3pt_mm.common.errors import ConfigError, DataError, fields_of
 from s3pt_mm.common.files import inside, remove_leftovers, replacing, write_json
 from s3pt_mm.common.workers import in_processes, usable_cpus
 from s3pt_mm.data.class_sets import NUIMAGES_25, NUIMAGES_RAW_IDS
 
+_AGAIN = 'Download the tables again'
 MASK_FOLDER = 'semantic_masks'
 VERSIONS = ('v1.0-train', 'v1.0-val')
 
@@ -157,31 +158,41 @@ def read_jobs(root: Path, version: str, target: Path) -> Iterator[MaskJob]:
     tables = {name: _table(root, version, name) for name in (
         'category', 'sample_data', 'surface_ann', 'object_ann')}  # fmt: skip
     ids = {}
-    for category in tables['category']:
-        if category['name'] not in NUIMAGES_RAW_IDS:
-            raise DataError(
-                root / version / 'category.json',
-                f'has the category {category["name"]!r}, which nuImages v1.0 has not',
-                'Use the tables of nuImages, not those of nuScenes',
-            )
-        ids[category['token']] = NUIMAGES_RAW_IDS[category['name']]
+    table = root / version / 'category.json'
+    with fields_of(table, _AGAIN):
+        for category in tables['category']:
+            if category['name'] not in NUIMAGES_RAW_IDS:
+                raise DataError(
+                    table,
+                    f'has the category {category["name"]!r}, which nuImages v1.0 has not',
+                    'Use the tables of nuImages, not those of nuScenes',
+                )
+            ids[category['token']] = NUIMAGES_RAW_IDS[category['name']]
     layers: dict[str, list[tuple[int, dict]]] = defaultdict(list)
     # As the devkit draws: surfaces first, in table order, then objects by token.
-    objects = sorted(tables['object_ann'], key=lambda row: row['token'])
-    for annotation in (*tables['surface_ann'], *objects):
-        if annotation['mask'] is not None:
-            layers[annotation['sample_data_token']].append(
-                (ids[annotation['category_token']], annotation['mask'])
-            )
-    for row in tables['sample_data']:
-        if row['is_key_frame']:
-            table = root / version / 'sample_data.json'
-            yield MaskJob(
+    for name in ('surface_ann', 'object_ann'):
+        with fields_of(root / version / f'{name}.json', _AGAIN):
+            rows = tables[name]
+            if name == 'object_ann':
+                rows = sorted(rows, key=lambda row: row['token'])
+            for annotation in rows:
+                if annotation['mask'] is not None:
+                    layers[annotation['sample_data_token']].append(
+                        (ids[annotation['category_token']], annotation['mask'])
+                    )
+    table = root / version / 'sample_data.json'
+    with fields_of(table, _AGAIN):
+        jobs = [
+            MaskJob(
                 inside(root, row['filename'], table),
                 inside(target, row['filename'], table).with_suffix('.png'),
                 row['token'],
                 tuple(layers.get(row['token'], ())),
             )
+            for row in tables['sample_data']
+            if row['is_key_frame']
+        ]
+    yield from jobs
 
 
 def draw(job: MaskJob) -> NDArray[np.uint8]:
@@ -200,17 +211,20 @@ def draw(job: MaskJob) -> NDArray[np.uint8]:
         ) from error
     canvas = np.zeros((height, width), np.uint8)
     for raw_id, run_length in job.layers:
-        if list(run_length['size']) != [height, width]:
+        with fields_of(job.image, _AGAIN):
+            rows, columns = run_length['size']
+            run_length['counts']
+        if (rows, columns) != (height, width):
             raise DataError(
                 job.image,
                 f'is {width} x {height} pixels, but an annotation of image {job.token} has a mask '
-                f'of {run_length["size"][1]} x {run_length["size"][0]}',
+                f'of {columns} x {rows}',
                 'Tables and images are of different releases; download both again',
             )
         try:
             counts = base64.b64decode(run_length['counts'], validate=True)
             layer = coco_mask.decode(dict(size=[height, width], counts=counts))
-        except (binascii.Error, ValueError) as error:
+        except (binascii.Error, ValueError, TypeError) as error:
             raise DataError(
                 job.image,
                 f'an annotation of image {job.token} has an unreadable mask ({error})',

@@ -17,7 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from s3pt_mm.common.errors import DataError
+from s3pt_mm.common.errors import DataError, fields_of
 from s3pt_mm.common.files import inside, read_file, write_bytes, write_json
 from s3pt_mm.common.workers import in_processes
 from s3pt_mm.data.datasets.info_file import load_info_file, write_info_file
@@ -180,7 +180,8 @@ class PreparedInfos:
         self.images: list[tuple[dict[str, Any], str]] = []
         self.sweeps: list[tuple[dict[str, Any], Path]] = []
         self.metainfo = {**infos['metainfo'], 'prepared_reduction': reduction}
-        self.data_list = [self._sample(info) for info in infos['data_list']]
+        with fields_of(source, 'See docs/data.md for the fields that an info file needs'):
+            self.data_list = [self._sample(info) for info in infos['data_list']]
 
     def write(self, name: str) -> Path:
         """Link the folders of LiDAR and depth maps; write the info file ``name`` into ``out``."""

@@ -54,15 +54,18 @@ def keyed_batches(
     """
     deaths = 0
     index = start
-    iterator = _open(dataloader, index, key)
+    iterator: Any = None
     while True:
         try:
+            if iterator is None:
+                iterator = _open(dataloader, index, key)
             with fenced_randomness(*key, index):
                 batch = next(iterator)
         except StopIteration:
             return
         except Exception as error:
-            dead = _dead_workers(iterator)
+            # Of an epoch that does not open: persistent workers, which died after the last one.
+            dead = _dead_workers(iterator or getattr(dataloader, '_iterator', None))
             if not dead:
                 raise
             deaths += 1
@@ -80,9 +83,8 @@ def keyed_batches(
                 logger='current',
                 level=logging.WARNING,
             )
-            del iterator
+            iterator = None
             dataloader._iterator = None  # persistent workers live in the loader
-            iterator = _open(dataloader, index, key)
             continue
         yield index, batch
         index += 1

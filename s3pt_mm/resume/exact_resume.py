@@ -202,7 +202,12 @@ class ExactResume(BaseLoop):
             self._held_random = get_random_state()
             # Its own seed, so that a validation repeated after a stop gives the same figures.
             seed_cpu_generators(self.dataloader.sampler.seed, get_rank(), self._iter)
-            self.runner.val_loop.run()
+            try:
+                self.runner.val_loop.run()
+            except RuntimeError:
+                # A signal to a whole group of processes, which asks to leave, ends data workers.
+                self.runner.call_hook('at_broken_validation')
+                raise
             set_random_state(self._held_random)
             self._held_random = None
             ignore_worker_signals()

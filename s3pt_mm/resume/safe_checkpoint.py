@@ -168,6 +168,10 @@ class SafeCheckpointHook(AtomicBestCheckpoint):
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """A signal need not wait for the end of a validation in training (one process only)."""
+        self.at_broken_validation(runner)
+
+    def at_broken_validation(self, runner: Runner) -> None:
+        """Called by the loop when a validation in training cannot go on: leaves if asked to."""
         validating = getattr(runner._train_loop, 'validation_pending', False)
         if self.asked_to_leave and validating and dist.get_world_size() == 1:
             if self._finite(runner):  # else the next safe point refuses, or waits for a good step

@@ -279,3 +279,13 @@ def test_hook_and_linear_probe_take_own_classes(
     )['linear']  # fmt: skip
     assert list(linear['IoU']) == ['sky', 'road', 'car']
     assert set(linear['controls']) >= {'place', 'colour + place'}
+
+
+@pytest.mark.parametrize(
+    'text', ['', '[]', '{"metainfo": {}}', '{"metainfo": {"raw_ids": {}}, "data_list": [{}]}',
+             '{"metainfo": {"raw_ids": {}}, "data_list": [{"img_path": 5, "seg_map_path": "a"}]}']
+)  # fmt: skip
+def test_a_garbled_list_is_named(tmp_path, text):
+    (tmp_path / 'list.json').write_text(text)
+    with pytest.raises(DataError, match=r'list\.json: lacks or garbles a field'):
+        LabelledImages.from_nuimages(tmp_path / 'list.json', image_size=(16, 32))

@@ -139,3 +139,26 @@ def test_bad_input_is_named(nuimages_root, fault, message):
         (tables / 'object_ann.json').unlink()
     with pytest.raises(DataError, match=message):
         create_nuimages(nuimages_root, progress=False)
+
+
+@pytest.mark.parametrize(
+    ('table', 'garble'),
+    [
+        ('category', lambda rows: rows[0].pop('name')),
+        ('category', lambda rows: rows.append(None)),
+        ('surface_ann', lambda rows: rows[0].update(category_token=[1])),
+        ('object_ann', lambda rows: rows[0].pop('token')),
+        ('object_ann', lambda rows: rows[0].update(mask='x')),
+        ('object_ann', lambda rows: rows[0].update(mask=dict(size=[None], counts=5))),
+        ('sample_data', lambda rows: rows[0].pop('is_key_frame')),
+        ('sample_data', lambda rows: rows[0].update(is_key_frame=True, filename=5)),
+    ],
+)
+def test_garbled_rows_name_the_file(nuimages_root, tmp_path, table, garble):
+    path = nuimages_root / 'v1.0-train' / f'{table}.json'
+    rows = json.loads(path.read_text())
+    garble(rows)
+    path.write_text(json.dumps(rows))
+    with pytest.raises(DataError, match='lacks or garbles a field') as error:
+        create_nuimages(nuimages_root, out_dir=tmp_path / 'out', progress=False)
+    assert error.value.path == str(path) or error.value.path.endswith('.jpg')

@@ -1,6 +1,7 @@
 """Tables -> info files: values against nuscenes-devkit, acceptance by mmdet3d, bad tables."""
 
 import json
+import pickle
 import shutil
 
 import numpy as np
@@ -356,6 +357,11 @@ def test_a_bad_image_sweep_is_named_and_its_sample_skipped(copy_of_root, tmp_pat
         ('sample', first('scene-0061-sample0', next='x'), "scene scene-0061 refers to 'x'"),
         ('scene', first('scene-0061', first_sample_token='x'), "scene scene-0061 refers to 'x'"),
         ('sample_data', first('scene-0061-CAM_BACK-0', next='x'), "chain of .* refers to 'x'"),
+        (
+            'sample_data',
+            first('scene-0061-CAM_BACK-0', next='scene-0061-CAM_BACK-0'),
+            'chain of .* twice',
+        ),
     ],
 )
 @pytest.mark.parametrize('on_error', ['raise', 'skip'])
@@ -376,3 +382,50 @@ def test_a_camera_without_intrinsics_is_named(copy_of_root, tmp_path, value):
         create_infos(**kwargs)
     with pytest.raises(DataError, match='4 of 4 samples failed'):
         create_infos(**kwargs, on_error='skip')
+
+
+@pytest.mark.parametrize(
+    ('table', 'change'),
+    [
+        ('scene', lambda rows: rows[0].pop('name')),
+        ('scene', lambda rows: rows[0].pop('first_sample_token')),
+        ('scene', lambda rows: rows[0].update(first_sample_token=[1])),
+        ('calibrated_sensor', lambda rows: [row.update(translation=[10**400] * 3) for row in rows]),
+        ('sample_annotation', lambda rows: [row.update(num_radar_pts='x') for row in rows]),
+    ],
+)
+def test_garbled_rows_are_one_line(copy_of_root, tmp_path, table, change):
+    path = copy_of_root / 'v1.0-mini' / f'{table}.json'
+    rows = json.loads(path.read_text())
+    change(rows)
+    path.write_text(json.dumps(rows))
+    with pytest.raises(DataError, match=r'v1\.0-mini'):
+        create_infos(root=copy_of_root, version='v1.0-mini', out_dir=tmp_path / 'out', workers=1)
+
+
+def test_a_chain_that_bites_its_tail_ends(copy_of_root, tmp_path):
+    path = copy_of_root / 'v1.0-mini' / 'sample.json'
+    rows = json.loads(path.read_text())
+    for row in rows:
+        row['next'] = row['next'] or row['token']
+    path.write_text(json.dumps(rows))
+    with pytest.raises(DataError, match='as the one after itself'):
+        create_infos(
+            root=copy_of_root, version='v1.0-mini', out_dir=tmp_path / 'out', on_error='skip',
+            workers=1,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize('value', [[[1, 0], [0]], 'x', {'a': 1}, [[10**400] * 3] * 3])
+def test_garbled_matrices_name_the_image(nuscenes_root, info_dir, tmp_path, value):
+    info = load_info_file(info_dir / 'nuscenes_infos_train.parquet')
+    image = info['data_list'][0]['images']['CAM_FRONT']
+    for name in ('cam2img', 'lidar2cam', 'lidar2img'):
+        before, image[name] = image[name], value
+        (tmp_path / 'x.pkl').write_bytes(pickle.dumps(info))
+        data = NuScenesImages(
+            ann_file=str(tmp_path / 'x.pkl'), data_root=str(nuscenes_root), cameras=['CAM_FRONT']
+        )
+        with pytest.raises(DataError, match=r'CAM_FRONT-0\.jpg'):
+            data.get_data_info(0)
+        image[name] = before

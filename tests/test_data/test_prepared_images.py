@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import cv2
@@ -101,3 +102,11 @@ def test_kittis_folders_and_depth_maps_go_along(tmp_path: Path) -> None:
     assert item['ori_size'] == (160, 90) and Path(item['depth_map']).is_file()
     with Image.open(item['img_path']) as stored:
         assert stored.size == (160, 90)
+
+
+@pytest.mark.parametrize('images', ['x', dict(a='x'), dict(a=dict(width=3)), None])
+def test_garbled_entries_name_the_file(images, tmp_path: Path, capsys) -> None:
+    infos = dict(metainfo={}, data_list=[dict(images=images)])
+    (tmp_path / 'infos.pkl').write_bytes(pickle.dumps(infos))
+    assert main([str(tmp_path / 'infos.pkl'), '--out', str(tmp_path / 'out')]) == 1
+    assert 'infos.pkl: lacks or garbles a field' in capsys.readouterr().err

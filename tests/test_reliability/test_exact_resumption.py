@@ -4,6 +4,8 @@ import copy
 
 import pytest
 import torch
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
 
 from s3pt_mm.resume.safe_checkpoint import STATE_KEY
 from tests.test_reliability.tiny_run import NoisyRows, last_checkpoint, tiny_config, train
@@ -76,6 +78,21 @@ def test_a_validation_that_draws_changes_nothing(tmp_path):
 @pytest.mark.parametrize('changes', [{}, ITER_VALIDATED], ids=['by_epoch', 'by_iteration'])
 def test_stopped_during_validation_repeats_only_the_validation(tmp_path, changes):
     assert runs_agree(tmp_path, {**VALIDATE, **changes}, [6], during_validation=True) == []
+
+
+@HOOKS.register_module()
+class WorkersLeaveTooHook(Hook):
+    """Whoever asks all processes of a group to leave, asks the validation's data workers too."""
+
+    def before_val_iter(self, runner, *args, **kwargs):
+        if any(getattr(hook, 'asked_to_leave', False) for hook in runner.hooks):
+            raise RuntimeError('DataLoader worker (pid(s) 7) exited unexpectedly')
+
+
+def test_a_signal_that_takes_the_data_workers_of_a_validation(tmp_path):
+    hooks = [{'type': name} for name in ('FollowHook', 'DrawingHook', 'WorkersLeaveTooHook')]
+    changes = {**VALIDATE, 'custom_hooks': hooks}
+    assert runs_agree(tmp_path, changes, [6], during_validation=True) == []
 
 
 def test_workers_and_prefetching_change_nothing(tmp_path):

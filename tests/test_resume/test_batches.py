@@ -121,6 +121,18 @@ def test_a_killed_worker_is_replaced_and_the_data_do_not_change(tmp_path, persis
 
 
 @pytest.mark.usefixtures('_impatient')
+def test_a_worker_that_dies_between_two_epochs_is_replaced(monkeypatch):
+    """A signal to all processes of a group ends it there, too."""
+    said = []
+    monkeypatch.setattr(batches_module, 'print_log', lambda message, **kwargs: said.append(message))
+    lame = loader(Drawing(), 2, persistent_workers=True)
+    whole = all_batches(lame)
+    lame._iterator._workers[0].kill()
+    assert all_batches(lame) == whole
+    assert len(said) == 1 and 'exit code -9) died before batch 0' in said[0]
+
+
+@pytest.mark.usefixtures('_impatient')
 def test_workers_that_keep_dying_end_the_run():
     with pytest.raises(RuntimeError, match='died 1 times since batch 0.*num_workers'):
         all_batches(loader(AlwaysDying(), 1), max_worker_restarts=0)

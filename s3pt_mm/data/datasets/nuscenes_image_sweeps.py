@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,12 +78,18 @@ def _chain(builder: SampleBuilder, token: str) -> list[dict[str, Any]]:
     """All records of a sensor in a scene, in time order, from any one of them."""
     try:
         record = builder.nusc.get('sample_data', token)
-        while record['prev']:
-            record = builder.nusc.get('sample_data', record['prev'])
-        records = [record]
-        while record['next']:
-            record = builder.nusc.get('sample_data', record['next'])
-            records.append(record)
+        first = [record, *_walk(builder, record, 'prev')][-1]
+        return [first, *_walk(builder, first, 'next')]
     except KeyError as error:
         raise builder.dangling(f'the chain of sample_data {token}', error) from error
-    return records
+
+
+def _walk(builder: SampleBuilder, record: dict[str, Any], way: str) -> Iterator[dict[str, Any]]:
+    """Records after one, which ``prev`` or ``next`` name; a ring is a KeyError."""
+    seen = {record['token']}
+    while record[way]:
+        if record[way] in seen:
+            raise KeyError(f'{record[way]} twice')
+        seen.add(record[way])
+        record = builder.nusc.get('sample_data', record[way])
+        yield record

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from mmpretrain.registry import DATASETS
 
-from s3pt_mm.common.errors import DataError
+from s3pt_mm.common.errors import DataError, fields_of
 from s3pt_mm.data.datasets.info_file import load_info_file
 from s3pt_mm.data.datasets.pretrain_dataset import PretrainDataset, as_matrix
 from s3pt_mm.data.geometry import (
@@ -232,6 +232,10 @@ class NuScenesImages(PretrainDataset):
     def get_data_info(self, idx: int) -> dict[str, Any]:
         """One item, with what its pipeline needs."""
         item = super().get_data_info(idx)
+        with fields_of(item['img_path'], _CALIBRATION):
+            return self._calibrated(item)
+
+    def _calibrated(self, item: dict[str, Any]) -> dict[str, Any]:
         path, shift = item['img_path'], np.eye(4)
         try:
             if 'cam2img' in item:

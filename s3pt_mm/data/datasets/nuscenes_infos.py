@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s3pt_mm.common.errors import DataError
+from s3pt_mm.common.errors import DataError, fields_of
 from s3pt_mm.common.workers import in_processes, usable_cpus
 from s3pt_mm.data.datasets.info_file import write_info_file
 from s3pt_mm.data.datasets.nuscenes_image_sweeps import add_image_sweeps
@@ -29,6 +29,7 @@ TABLES = (
     'attribute', 'calibrated_sensor', 'category', 'ego_pose', 'instance', 'log', 'map', 'sample',
     'sample_annotation', 'sample_data', 'scene', 'sensor', 'visibility',
 )  # fmt: skip
+_AGAIN = 'Download the metadata again'
 _BUILDER: SampleBuilder | None = None  # set before the workers fork, so that they share the tables
 
 
@@ -37,15 +38,20 @@ def _build_scene(task: tuple[str, str]) -> tuple[list[dict[str, Any]], list[str]
     assert _BUILDER is not None
     scene_token, on_error = task
     scene = _BUILDER.nusc.get('scene', scene_token)
-    infos, failures = {}, []
+    tables = Path(_BUILDER.nusc.dataroot) / _BUILDER.nusc.version
+    infos, failures, seen = {}, [], set()
     token, previous = scene['first_sample_token'], None
     while token:
         try:
+            if token in seen:
+                raise KeyError(f'{token} as the one after itself')
+            seen.add(token)
             sample = _BUILDER.nusc.get('sample', token)
-        except KeyError as error:
+        except (KeyError, TypeError) as error:
             raise _BUILDER.dangling(f'scene {scene["name"]}', error) from error
         try:
-            infos[token] = _BUILDER.build(sample, previous)
+            with fields_of(tables, f'{_AGAIN}, or leave sample {token} out with --on-error skip'):
+                infos[token] = _BUILDER.build(sample, previous)
         except DataError as error:
             if on_error == 'raise':
                 raise
@@ -145,7 +151,8 @@ def create_infos(
     nusc = load_tables(root, version)
     _BUILDER = SampleBuilder(nusc, max_sweeps=max_sweeps, image_sweeps=image_sweeps)
     splits = create_splits_scenes()
-    by_name = {scene['name']: scene for scene in nusc.scene}
+    with fields_of(Path(root) / version / 'scene.json', _AGAIN):
+        by_name = {scene['name']: scene for scene in nusc.scene if scene['first_sample_token']}
     chosen = {
         split: [by_name[name] for name in splits[devkit_split] if name in by_name]
         for split, devkit_split in SPLITS[version].items()

@@ -75,7 +75,7 @@ class SampleBuilder:
         except KeyError as error:
             raise self.dangling(f'sample {sample["token"]}', error) from error
 
-    def dangling(self, what: str, error: KeyError) -> DataError:
+    def dangling(self, what: str, error: Exception) -> DataError:
         """The error of a row that names one that is not there."""
         return DataError(
             Path(self.nusc.dataroot) / self.nusc.version,

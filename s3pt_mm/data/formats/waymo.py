@@ -85,11 +85,11 @@ class Waymo(LogFormat):
         path = self.root / 'lidar' / f'{segment}.parquet'
         if not path.is_file():
             return lambda time, world: None
-        beams = next(
-            row
-            for row in read_table(self._file('lidar_calibration', segment))
-            if row['key.laser_name'] == TOP
-        )
+        calibration = self._file('lidar_calibration', segment)
+        tops = [row for row in read_table(calibration) if row['key.laser_name'] == TOP]
+        if not tops:
+            raise DataError(calibration, f'has no laser {TOP}, the top one', 'Download it again')
+        beams = tops[0]
         lidar, poses = (
             LazyTable(self._file(name, segment), [_TIME, 'key.laser_name'])
             for name in ('lidar', 'lidar_pose')

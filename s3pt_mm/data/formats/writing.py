@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 from rich.progress import track
 
-from s3pt_mm.common.errors import DataError
+from s3pt_mm.common.errors import DataError, fields_of
 from s3pt_mm.common.files import inside, write_bytes, write_json
 from s3pt_mm.data.datasets.info_file import write_info_file
 from s3pt_mm.data.formats.base import CameraImage, LogFormat, Sample, Sweep
@@ -22,6 +22,7 @@ from s3pt_mm.data.geometry import check_lens, fold_projection
 
 EXTRACTED = 'extracted.json'  # in out_dir: what the files of a drive were extracted from
 _ENDS = 1 << 20  # bytes at a file's start and end that tell it from others
+_AGAIN = 'Download the log again'
 CONVERTER = 's3pt-data'  # in metainfo: paths start at the data set's root
 
 
@@ -210,12 +211,14 @@ def write_infos(
     """
     out_dir.mkdir(parents=True, exist_ok=True)
     writer = InfoWriter(out_dir)
-    chosen = list(split_by_sequence(log.samples(), val_sequences, val_share))
+    with fields_of(log.root, _AGAIN):
+        chosen = list(split_by_sequence(log.samples(), val_sequences, val_share))
     entries: dict[str, list[dict[str, Any]]] = {'train': [], 'val': []}
     failed: list[DataError] = []
     for split, sample in track(chosen, description=f'reading {name}'):
         try:
-            entry = writer.entry(sample)
+            with fields_of(log.root, f'{_AGAIN}, or leave {sample.token} out with --on-error skip'):
+                entry = writer.entry(sample)
         except DataError as error:
             if on_error == 'raise':
                 raise
@@ -223,7 +226,7 @@ def write_infos(
             print(f'left out {sample.token}: {error}')
             continue
         entries[split].append({'sample_idx': len(entries[split]), **entry})
-    if not chosen or len(failed) > max_failed_share * len(chosen):
+    if len(failed) == len(chosen) or len(failed) > max_failed_share * len(chosen):
         first = f'; the first: {failed[0]}' if failed else ''
         raise DataError(
             log.root,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 from scipy.spatial.transform import Rotation
 
 from s3pt_mm.common.errors import DataError
@@ -119,6 +122,34 @@ def test_bag_through_the_world(tmp_path):
 def test_bag_topics_are_named(tmp_path, options, message):
     with pytest.raises(DataError, match=message):
         convert('rosbag', containers.write_bag(tmp_path / 'bag'), tmp_path / 'out', *options)
+
+
+def test_nothing_that_can_be_used_is_an_error(tmp_path):
+    root = containers.write_waymo(tmp_path / 'waymo', np.eye(4))
+    images = next((root / 'camera_image').iterdir())
+    table = parquet.read_table(images)
+    name = '[CameraImageComponent].image'
+    garbled = pa.array([[1]] * len(table))
+    parquet.write_table(table.set_column(table.column_names.index(name), name, garbled), images)
+    every = ['--on-error', 'skip', '--max-failed-share', '1']
+    with pytest.raises(DataError, match='2 of 2 samples cannot be used'):
+        convert('waymo', root, tmp_path / 'out', *every)
+
+
+@pytest.mark.parametrize('component', ['lidar_calibration', 'vehicle_pose', 'camera_calibration'])
+def test_a_table_without_rows_or_with_other_values(tmp_path, component):
+    """One line that names the log or the table, not a traceback of ours."""
+    root = containers.write_waymo(tmp_path / 'waymo', np.eye(4))
+    path = next((root / component).iterdir())
+    table = parquet.read_table(path)
+    parquet.write_table(table.slice(0, 0), path)
+    with pytest.raises(DataError, match='waymo'):
+        convert('waymo', root, tmp_path / 'out')
+    for name in table.column_names:
+        garbled = pa.array([['x']] * len(table))
+        parquet.write_table(table.set_column(table.column_names.index(name), name, garbled), path)
+        with contextlib.suppress(DataError):
+            convert('waymo', root, tmp_path / f'out {name}')
 
 
 def test_torn_bag(tmp_path):
