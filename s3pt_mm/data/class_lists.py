@@ -72,7 +72,7 @@ def read_settings(path: Path, kind: str, remedy: str) -> Any:
         return json.loads(text) if path.suffix == '.json' else yaml.safe_load(text)
     except OSError as error:
         raise DataError(path, f'cannot be read ({error.strerror})', remedy) from None
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = ' '.join(str(error).split())
         raise DataError(path, f'is no {kind} ({reason})', remedy) from None
 

@@ -279,7 +279,7 @@ def _table(root: Path, version: str, name: str) -> list[dict[str, Any]]:
             f'cannot be read ({error.strerror})',
             f'--root must hold the table folder {version} of nuImages',
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(path, f'is no JSON ({error})', 'Download the tables again') from error
 
 

@@ -188,7 +188,7 @@ def _holder(folder: Path, name: str) -> dict[str, str] | None:
     if record.is_file():
         try:  # as data: mmengine's reader would follow `_base_` and `custom_imports`
             there = json.loads(record.read_text(encoding='utf-8'))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             there = None
         if not isinstance(there, dict) or not isinstance(there.get('config'), str):
             raise ConfigError(f'{record} is damaged: remove it if the run in {folder} is yours')

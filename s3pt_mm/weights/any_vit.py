@@ -107,8 +107,8 @@ def told_heads(source: str | os.PathLike[str]) -> int | None:
     path = Path(source).expanduser()
     try:
         if path.is_dir() or path.name in ('model.safetensors', 'pytorch_model.bin'):
-            config = (path if path.is_dir() else path.parent) / 'config.json'
-            return json.loads(config.read_text())['num_attention_heads']
+            path = (path if path.is_dir() else path.parent) / 'config.json'
+            return int(json.loads(path.read_text())['num_attention_heads'])
         if not path.name.endswith('.safetensors'):
             path = path.with_suffix(SUFFIX)
         if path.is_file():
@@ -121,7 +121,7 @@ def told_heads(source: str | os.PathLike[str]) -> int | None:
                 return None
             if 'architecture' in about:
                 return int(json.loads(about['architecture'])['timm']['num_heads'])
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise DataError(path, f'its description is damaged ({error})', 'Give --num-heads') from None
     except (OSError, KeyError):
         pass

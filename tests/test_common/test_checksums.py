@@ -1,6 +1,7 @@
 """verify() refuses what was altered, with or without a checksum file."""
 
 import subprocess
+import zipfile
 
 import pytest
 import torch
@@ -67,3 +68,16 @@ def test_odd_headers_are_their_readers_affair(tmp_path, header):
     path.write_bytes(len(header).to_bytes(8, 'little') + header)
     with pytest.raises(DataError, match=r'x\.safetensors: (not a whole|altered)'):
         read_checkpoint(path)
+
+
+def test_a_directory_of_members_that_is_no_text(weights):
+    """``--resume`` ended in zipfile's UnicodeDecodeError; it passes over such a file."""
+    content = bytearray(weights.read_bytes())
+    directory = content.rindex(b'PK\x01\x02')
+    content[directory + 46 : directory + 48] = b'\xff\xfe'  # the last member's name
+    content[directory + 9] |= 8  # which says that it is UTF-8
+    weights.write_bytes(content)
+    with pytest.raises(UnicodeDecodeError):
+        zipfile.ZipFile(weights)
+    with pytest.raises(DataError, match=r'w\.pth: torn or not a torch checkpoint'):
+        checksums.verify(weights)

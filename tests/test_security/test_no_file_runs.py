@@ -214,7 +214,7 @@ def test_a_record_in_a_work_folder_is_data(tmp_path: Path) -> None:
     victim = tmp_path / 'victim'
     (tmp_path / 'evil.py').write_text(f'open({str(victim)!r}, "w")\n')
     cfg = Config(dict(work_dir=str(tmp_path), model=dict(type='S3PT')))
-    for text in ('{"_base_": "evil.py"}', '[]', '{"config": ', ''):
+    for text in ('{"_base_": "evil.py"}', '[]', '{"config": ', '', '[' * 100_000):
         (tmp_path / 's3pt_run.json').write_text(text)
         with pytest.raises(ConfigError, match=r's3pt_run\.json is damaged'):
             claim_work_folder(cfg, 'configs/a.py', training=True)
@@ -393,3 +393,23 @@ def test_depth_maps_stay_inside(name: str, shards: list[str], tmp_path: Path) ->
     out = ['--out', str(tmp_path / 'deep' / 'out'), '--workers', '0']
     assert main([str(root / 'infos.parquet'), *out, *shards]) == 1
     assert not list(tmp_path.rglob('outside*'))
+
+
+def test_texts_too_deep_and_arrays_too_large_are_refused(nuimages_root: Path) -> None:
+    """A few bytes that ask for more than there is: named, as any garbled file is."""
+    from s3pt_mm.data.class_lists import class_set
+    from s3pt_mm.data.transforms.depth_map import read_depth_map
+
+    for name in ('x.json', 'x.yaml'):
+        path = nuimages_root / name
+        path.write_text('[' * 5000)
+        with pytest.raises(DataError, match=rf'{name}: is no class list'):
+            class_set(path)
+    with open(nuimages_root / 'x.npy', 'wb') as file:
+        header = dict(descr='<f4', fortran_order=False, shape=(10**15,))
+        np.lib.format.write_array_header_1_0(file, header)
+    with pytest.raises(DataError, match=r'x\.npy: not a readable depth map'):
+        read_depth_map(str(nuimages_root / 'x.npy'))
+    (nuimages_root / 'v1.0-train' / 'category.json').write_text('[' * 100_000)
+    with pytest.raises(DataError, match=r'category\.json: is no JSON'):
+        create_nuimages(nuimages_root, progress=False)

@@ -109,3 +109,10 @@ def test_misfits(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r'y\.safetensors: its description is damaged'):
         told_heads(tmp_path / 'y.safetensors')
     assert timm_settings({'conv.weight': torch.zeros(3)}, None) is None
+
+
+@pytest.mark.parametrize('heads', ['"x"', '1e999', '[' * 10**5, '{}'])
+def test_a_damaged_description_of_a_folder(tmp_path: Path, heads: str) -> None:
+    (tmp_path / 'config.json').write_text(f'{{"num_attention_heads": {heads}}}')
+    with pytest.raises(DataError, match=r'config\.json: its description is damaged'):
+        told_heads(tmp_path)

@@ -45,7 +45,7 @@ def read_depth_map(path: str, scale: float | None = None, span: Span | None = No
             f'cannot read the depth map ({error.strerror or error})',
             'Check depth_map and data_prefix, or leave LoadDepthMap out',
         ) from error
-    except (ValueError, EOFError, cv2.error) as error:
+    except (ValueError, EOFError, MemoryError, cv2.error) as error:
         raise DataError(path, f'not a readable depth map ({error})', _WRITE) from error
     if depth is None:
         raise DataError(path, 'not a readable depth map', _WRITE)
