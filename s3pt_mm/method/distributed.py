@@ -9,6 +9,8 @@ import torch.distributed
 from mmengine import dist
 from torch import Tensor
 
+from s3pt_mm.method.host import fetch
+
 
 def sum_over_ranks(tensor: Tensor) -> Tensor:
     """Sum over ranks; a new tensor, no gradient."""
@@ -46,9 +48,15 @@ def start_logaddexp(tensor: Tensor) -> Callable[[], Tensor]:
 
 def sizes_of_ranks(size: int, device: torch.device | str) -> list[int]:
     """Every rank's number, in rank order; with several ranks the host waits for the device."""
+    return start_sizes(size, device)()
+
+
+def start_sizes(size: int, device: torch.device | str) -> Callable[[], list[int]]:
+    """Begin :func:`sizes_of_ranks`; the function that is returned waits and gives the numbers."""
     if dist.get_world_size() == 1:
-        return [size]
-    return torch.cat(dist.all_gather(torch.tensor([size], device=device))).tolist()
+        return lambda: [size]
+    sizes = fetch(torch.cat(dist.all_gather(torch.tensor([size], device=device))))
+    return lambda: sizes().tolist()
 
 
 def gather_ragged(tensor: Tensor, sizes: list[int]) -> Tensor:

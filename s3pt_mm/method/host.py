@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+
 import torch
 from torch import Tensor
 
@@ -17,10 +19,46 @@ def send(tensor: Tensor, device: torch.device | str) -> Tensor:
     return tensor.to(device, non_blocking=tensor.device.type == 'cpu')
 
 
-def read(values: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Scalars of any device as scalars on the host, with one wait for all of them."""
-    remote = {name: value for name, value in values.items() if value.device.type != 'cpu'}
-    if not remote:
-        return values
-    here = torch.stack([value.detach().float() for value in remote.values()]).cpu()
-    return {**values, **dict(zip(remote, here.unbind(), strict=True))}
+def fetch(tensor: Tensor) -> Callable[[], Tensor]:
+    """Begin a copy to the host; the function that is returned waits for it and gives it.
+
+    It waits for what was asked of the device before, and not for what was asked since: a host that
+    reads late finds the device busy with the next work.
+    """
+    if tensor.device.type == 'cpu':
+        return lambda: tensor
+    here = tensor.to('cpu', non_blocking=True)  # pinned
+    arrived = torch.get_device_module(tensor.device).Event()
+    arrived.record()
+
+    def wait() -> Tensor:
+        arrived.synchronize()
+        return here
+
+    return wait
+
+
+class Scalars(Mapping[str, Tensor]):
+    """Scalars of any device as scalars on the host: under way at once, awaited when one is read.
+
+    All travel as one copy. A step logs a dozen; from the device each would be a wait of its own.
+    """
+
+    def __init__(self, values: Mapping[str, Tensor]) -> None:
+        self._values = dict(values)
+        remote = {name: value for name, value in values.items() if value.device.type != 'cpu'}
+        self._remote = list(remote)
+        if remote:
+            self._arrive = fetch(torch.stack([v.detach().float() for v in remote.values()]))
+
+    def __getitem__(self, name: str) -> Tensor:
+        if self._remote:
+            self._values.update(zip(self._remote, self._arrive().unbind(), strict=True))
+            self._remote = []
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)

@@ -14,8 +14,7 @@ device for good, so tests run it in a process of its own.
 
 from __future__ import annotations
 
-import sys
-from collections import Counter
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,9 +25,14 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 from tests.test_pretend import streams
+from tests.test_pretend.log import LOG, place
 
 NAME = 'npu'
 POISON = 7
+# Where the numbers lie. 'meta' pretends without any: shapes alone, at full size; what the host
+# would read, ANSWER says.
+HELD = 'cpu'
+ANSWER: Callable[[Tensor], Tensor] = torch.zeros_like
 # Operations that only describe memory that is there, or take memory without filling it.
 _NO_KERNEL = {
     f'aten.{name}'
@@ -42,63 +46,6 @@ _NO_KERNEL = {
 # Results whose size depends on values: the host waits to learn it.
 _DATA_DEPENDENT = ('nonzero.', 'masked_select.', 'unique', '_unique', 'argwhere.', 'equal.')
 _INDEXING = ('aten.index.', 'aten.index_put', 'aten._index_put')
-
-
-class Log:
-    """What has happened since :meth:`clear`: counters by operation and place in the package."""
-
-    def __init__(self) -> None:
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget."""
-        self.kernels: Counter[tuple[str, str]] = Counter()
-        self.synchronisations: Counter[tuple[str, str]] = Counter()
-        self.copies: Counter[str] = Counter()  # host to device, of more than one element
-        self.unawaited: list[tuple[Tensor, Tensor]] = []  # (what the host sees, what comes)
-        self.unawaited_copies: Counter[str] = Counter()
-
-    def synchronise(self, why: str) -> None:
-        """The host waits: what was under way arrives."""
-        self.synchronisations[why, _place()] += 1
-        for seen, real in self.unawaited:
-            seen.copy_(real)
-        self.unawaited.clear()
-
-    def report(self) -> dict[str, Any]:
-        """Totals, and where the most of them come from."""
-        return dict(
-            kernels=sum(self.kernels.values()),
-            synchronisations=sum(self.synchronisations.values()),
-            copies=sum(self.copies.values()),
-            copies_by_place=dict(self.copies),
-            unawaited_copies=dict(self.unawaited_copies),
-            kernels_by_place=_by_place(self.kernels),
-            synchronisations_by_place=_by_place(self.synchronisations, names=True),
-        )
-
-
-LOG = Log()
-
-
-def _by_place(counter: Counter, names: bool = False) -> list[tuple[str, int]]:
-    total: Counter[str] = Counter()
-    for (name, place), count in counter.items():
-        total[f'{place} {name}' if names else place.rpartition(':')[0]] += count
-    return total.most_common(40)
-
-
-def _place() -> str:
-    """``file:line`` of the innermost frame in this package, else in a host library."""
-    frame, host = sys._getframe(1), None
-    while frame is not None:
-        name = frame.f_code.co_filename
-        if '/s3pt_mm/' in name and not name.endswith('/method/host.py'):
-            return f'{name.rpartition("/s3pt_mm/")[2]}:{frame.f_lineno}'
-        if host is None and '/site-packages/mm' in name:
-            host = f'{name.rpartition("/site-packages/")[2]}:{frame.f_lineno}'
-        frame = frame.f_back
-    return host or 'autograd and optimiser:0'
 
 
 class DeviceTensor(torch.Tensor):
@@ -135,7 +82,7 @@ class DeviceTensor(torch.Tensor):
     def tolist(self) -> Any:
         """As of a GPU's tensor: the host waits."""
         LOG.synchronise('tolist')
-        return self.held.tolist()
+        return (ANSWER(self) if self.held.is_meta else self.held).tolist()
 
     def numpy(self, **_: object) -> None:
         """As of a GPU's tensor: refused."""
@@ -167,7 +114,7 @@ def execute(func: Any, args: tuple, kwargs: dict) -> Any:
         return func(*args, **kwargs)
     options = {key: held(value) for key, value in kwargs.items() if key != 'pin_memory'}
     if to_device:
-        options['device'] = 'cpu'
+        options['device'] = HELD
     if name == 'aten._to_copy.default':
         return _converted(func, args[0], options, target, to_device, kwargs)
     theirs = [tensor for tensor in tensors if not isinstance(tensor, DeviceTensor)]
@@ -184,7 +131,7 @@ def execute(func: Any, args: tuple, kwargs: dict) -> Any:
     if name == 'aten.resize_.default':
         return args[0]
     if not func.is_view and name not in _NO_KERNEL:
-        LOG.kernels[name, _place()] += _launches(name, args)
+        LOG.launch(name, _launches(name, args), func, args, kwargs, result)
     wrapped = tree_map(lambda x: DeviceTensor(x) if isinstance(x, Tensor) else x, result)
     return return_and_correct_aliasing(func, args, kwargs, wrapped) if ours else wrapped
 
@@ -192,19 +139,24 @@ def execute(func: Any, args: tuple, kwargs: dict) -> Any:
 def _converted(func, source, options, target, to_device, kwargs) -> Tensor:  # noqa: ANN001
     """``tensor.to(...)``: within the device, from it, or to it."""
     if isinstance(source, DeviceTensor) and target is not None and not to_device:
-        real = func(source.held, **{**options, 'device': 'cpu', 'non_blocking': False})
+        if source.held.is_meta:
+            real = ANSWER(source)
+        else:
+            real = func(source.held, **{**options, 'device': 'cpu', 'non_blocking': False})
         if not kwargs.get('non_blocking'):
             LOG.synchronise('copy to the host')
             return real
-        LOG.unawaited_copies[_place()] += 1
+        LOG.unawaited_copies[place()] += 1
         seen = torch.full_like(real, POISON)
-        LOG.unawaited.append((seen, real))
+        LOG.unawaited.append((seen, real, place()))
         return seen
     result = func(held(source), **options)
     if isinstance(source, DeviceTensor):
-        LOG.kernels['cast', _place()] += 1
+        LOG.launch('cast', 1, func, (source,), {}, result)
     else:
-        result = result.clone() if result.data_ptr() == source.data_ptr() else result
+        result = (
+            result.clone() if HELD == 'cpu' and result.data_ptr() == source.data_ptr() else result
+        )
         _note_arrival(result, bool(kwargs.get('non_blocking')))
         result = streams.under_way(result, POISON)
     return DeviceTensor(result)
@@ -221,7 +173,7 @@ def _copied(target: Tensor, source: Tensor, non_blocking: bool = False) -> Tenso
 
 def _note_arrival(source: Tensor, non_blocking: bool) -> None:
     if source.numel() > 1:
-        LOG.copies[_place()] += 1
+        LOG.copies[place()] += 1
     if not non_blocking:
         LOG.synchronise('copy to the device')
 
@@ -248,7 +200,7 @@ def _launches(name: str, args: tuple) -> int:
 
 def move(module: torch.nn.Module) -> torch.nn.Module:
     """Parameters and buffers onto the device, in place, as ``module.to`` does."""
-    module._apply(lambda tensor: DeviceTensor(tensor.detach().clone()))
+    module._apply(lambda tensor: DeviceTensor(tensor.detach().to(HELD, copy=True)))
     for part in module.modules():
         if hasattr(part, '_device'):
             part._device = torch.device(NAME, 0)

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 
-from tests.test_pretend.device import LOG, NAME, DeviceTensor, _place
+from tests.test_pretend.device import NAME, DeviceTensor
+from tests.test_pretend.log import LOG
 
 # torch's own lists (torch/docs, "Autocast Op Reference"), as far as this package meets them.
 _LOWER = ('mm', 'bmm', 'addmm', 'linear', 'matmul', 'baddbmm', 'conv2d', '_convolution')
@@ -73,8 +74,9 @@ class _Attention(torch.autograd.Function):
     def forward(ctx, query, key, value, mask, scale):  # noqa: ANN001, ANN205
         ctx.save_for_backward(query, key, value)
         ctx.options = dict(attn_mask=None if mask is None else mask.held, scale=scale)
-        LOG.kernels['attention', _place()] += 1
-        return DeviceTensor(_Attention.numbers(ctx, query, key, value)[0].to(query.dtype))
+        out = _Attention.numbers(ctx, query, key, value)[0].to(query.dtype)
+        LOG.launch('attention', 1, None, (query, key, value), {}, out)
+        return DeviceTensor(out)
 
     @staticmethod
     def numbers(ctx, *tensors):  # noqa: ANN001, ANN002, ANN205
@@ -85,7 +87,7 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):  # noqa: ANN001, ANN205
         out, leaves = _Attention.numbers(ctx, *ctx.saved_tensors)
-        LOG.kernels['attention backward', _place()] += 2
         found = torch.autograd.grad(out, leaves, gradient.held.float())
+        LOG.launch('attention backward', 2, None, (*ctx.saved_tensors, gradient), {}, found)
         given = ctx.saved_tensors
         return *(DeviceTensor(g.to(t.dtype)) for g, t in zip(found, given, strict=True)), None, None

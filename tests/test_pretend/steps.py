@@ -120,7 +120,7 @@ def run(config: str, recipe: bool = False) -> dict:
             model.epoch = runner.iter
             data = batch(images, 12 if dino else 2, runner.iter)
             device.LOG.clear()
-            logged = model.train_step(data, wrapper)
+            logged = dict(model.train_step(data, wrapper).items())
             in_model = sum(device.LOG.synchronisations.values()) - 1  # the guard's one wait
             teacher.after_train_iter(runner, 0)
             assert torch.isfinite(torch.stack(list(logged.values()))).all(), logged

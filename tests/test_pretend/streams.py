@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from tests.test_pretend.log import LOG
+
 # Numbers of 'sent' and 'awaited' batches of copies, and what a test notes between them.
 STORY: list[str] = []
 
@@ -31,6 +33,20 @@ class Stream:
         """This stream goes on when the copies are there."""
         STORY.append('awaited')
         for seen, real in event:
+            seen.copy_(real)
+
+
+class Event:
+    """Waiting for one ends the copies to the host that were under way when it was recorded."""
+
+    def record(self, stream: object = None) -> None:
+        """Here."""
+        self.covered, self.number = LOG.record(), LOG.events
+
+    def synchronize(self) -> None:
+        """The host waits for what came before."""
+        LOG.wait('event', self.number)
+        for seen, real, _ in self.covered:
             seen.copy_(real)
 
 
@@ -57,6 +73,6 @@ def under_way(real: Tensor, poison: int) -> Tensor:
 
 def install(backend: Any, tensor: Any) -> None:
     """Give the device's module its streams, and its tensors ``record_stream``."""
-    backend.Stream, backend.stream = Stream, staticmethod(_on)
+    backend.Stream, backend.stream, backend.Event = Stream, staticmethod(_on), Event
     backend.current_stream = staticmethod(lambda *_: _CURRENT)
     tensor.record_stream = lambda *_: None

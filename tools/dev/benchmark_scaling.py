@@ -89,7 +89,7 @@ def head_memory(model: nn.Module, batch: int, objects: int) -> dict[str, float]:
 
     def losses(student: Tensor, teacher: Tensor, own: Tensor, theirs: Tensor, n: Tensor) -> None:
         terms = model.image_loss(student, teacher, 2)
-        terms.update(model.object_loss(own, theirs, n))
+        terms.update(model.object_loss(own, theirs, model.look_up(theirs, [n])))
         sum(value for name, value in terms.items() if 'loss' in name).backward()
         head.zero_grad(set_to_none=True)
 

@@ -89,7 +89,7 @@ class TrainingStep:
             'encode',
             lambda network, _: 'teacher' if network is teacher else 'student forward',
         )
-        for attribute, name in (('cluster', 'clustering'), ('find_neighbours', 'neighbours')):
+        for attribute, name in (('cluster', 'clustering'), ('look_up', 'neighbours')):
             if hasattr(model, attribute):
                 watch.wrap(model, attribute, name)
         if hasattr(model, 'queue'):

@@ -12,6 +12,7 @@ from mmpretrain.registry import MODELS
 from torch import Tensor
 
 from s3pt_mm.method import distributed
+from s3pt_mm.method.algorithms.look_up import LookUp, look_up
 from s3pt_mm.method.algorithms.teacher_student import TeacherStudent
 from s3pt_mm.method.algorithms.token_fields import TokenFields
 from s3pt_mm.method.clustering import (
@@ -21,7 +22,7 @@ from s3pt_mm.method.clustering import (
     cluster_joint_views,
     draw_first_tokens,
 )
-from s3pt_mm.method.host import send
+from s3pt_mm.method.host import fetch, send
 from s3pt_mm.method.losses import (
     Target,
     cross_image_target,
@@ -29,7 +30,7 @@ from s3pt_mm.method.losses import (
     sliced_cross_entropy,
 )
 from s3pt_mm.method.losses.prototype_logits import PrototypeLogits, accumulation_dtype
-from s3pt_mm.method.memory import Neighbours, ObjectQueue, cycle_consistent_neighbours
+from s3pt_mm.method.memory import ObjectQueue
 
 # The public code's choices, for ``fidelity='reference'``.
 REFERENCE_CLUSTERING = dict(rounds=5, adaptive_prior=True, cost_scope='batch')
@@ -107,19 +108,28 @@ class CrIBo(TeacherStudent):
         """
         self.begin_step()
         images = torch.cat(inputs)
+        batches = distributed.start_sizes(len(inputs[0]), images.device)
         fields = TokenFields.of(data_samples).to(images.device)
         with torch.no_grad():
             teacher_classes, teacher_tokens = self.encode(self.teacher, images)
             teacher_tokens = teacher_tokens.unflatten(0, (2, -1))
             assignment = self.cluster(teacher_tokens, fields)
+            valid = fetch(distributed.gather_ragged(assignment.valid.byte(), batches()))
         student_classes, student_tokens = self.encode(self.student, images)
-        biases = self.biases()
-        losses = self.image_loss(student_classes, teacher_classes, num_crops=2, biases=biases)
-        # Here the host waits for the clusters, once; the networks' work is queued by now.
-        pool = ObjectPooling.from_assignment(assignment, accumulation_dtype(teacher_tokens))
-        student_objects = pool(student_tokens.unflatten(0, (2, -1)))
+        # The host waits twice, for the clusters here and for what the memory answers in
+        # object_loss, and each time the device has been given something else to do first.
+        images_of_ranks = valid().bool().split(batches())
+        pool = ObjectPooling.from_assignment(
+            assignment,
+            accumulation_dtype(teacher_tokens),
+            images_of_ranks[distributed.rank()],
+        )
         teacher_objects = pool(teacher_tokens)
-        losses.update(self.object_loss(student_objects, teacher_objects, pool.per_image, biases))
+        found = self.look_up(teacher_objects, [rank.sum(1) for rank in images_of_ranks])
+        biases = self.biases()
+        losses = self.image_loss(student_classes, teacher_classes, 2, biases, batches())
+        student_objects = pool(student_tokens.unflatten(0, (2, -1)))
+        losses.update(self.object_loss(student_objects, teacher_objects, found, biases))
         losses.update(self._cluster_health(assignment.counts))
         return losses
 
@@ -167,7 +177,7 @@ class CrIBo(TeacherStudent):
         self,
         student_objects: Tensor,
         teacher_objects: Tensor,
-        per_image: Tensor,
+        found: LookUp,
         biases: tuple[list[Tensor | None], list[Tensor | None]] | None = None,
     ) -> dict[str, Tensor]:
         """Cross-view and cross-image terms; this step's objects are staged for the memory.
@@ -175,17 +185,15 @@ class CrIBo(TeacherStudent):
         Args:
             student_objects: (2, n, d), gradient wanted.
             teacher_objects: (2, n, d).
-            per_image: (B,) objects of each image, of sum n, on the host.
+            found: :meth:`look_up` of ``teacher_objects``.
             biases: :meth:`biases` where somebody has them.
         """
         own, teachers = biases or self.biases()
-        device = teacher_objects.device
         student_head, teacher_head = self.student['head'], self.teacher['head']
         student = student_head.object_prototypes.logits(
             student_head(student_objects.flatten(0, 1)), self.student_temperature, own[1]
         )
         with torch.no_grad():
-            everybody, sizes, images = self._of_all_ranks(teacher_objects, per_image)
             teacher = teacher_head.object_prototypes.logits(
                 teacher_head(teacher_objects.flatten(0, 1)), self.teacher_temperature, teachers[1]
             )
@@ -195,77 +203,49 @@ class CrIBo(TeacherStudent):
                 cross_view_target(
                     teacher,
                     shift,
-                    global_objects=sum(sizes),
-                    ranks=len(sizes),
+                    global_objects=found.everybody.shape[1],
+                    ranks=distributed.world_size(),
                     log_probability_sum=log_sum,
                 )
             ]
-            consistent = torch.zeros(2, device=device)
-            if self.epoch >= self.cross_image_from_epoch:
-                offset = sum(sizes[: distributed.rank()])
-                neighbours = self.find_neighbours(teacher_objects, everybody, offset)
-                consistent = distributed.sum_over_ranks(neighbours.consistent.sum(1))
-                targets.append(self._cross_image_target(neighbours, teacher, shift, consistent))
+            counts = torch.zeros(2, device=teacher_objects.device)
+            if found.neighbours is not None:
+                counts = distributed.sum_over_ranks(found.neighbours.consistent.sum(1))
+                targets.append(self._cross_image_target(found, teacher, shift, counts))
         slice_rows = self.rows_at_a_time(teacher_objects)
         loss, terms = sliced_cross_entropy(
             student, targets, slice_rows=slice_rows, implementation=self.cross_entropy
         )
-        self.object_center.observe(teacher, global_rows=2 * sum(sizes), log_sum=log_sum)
-        self.queue.stage(everybody, images)
+        global_rows = 2 * found.everybody.shape[1]
+        self.object_center.observe(teacher, global_rows=global_rows, log_sum=log_sum)
+        self.queue.stage(found.everybody, torch.cat(found.per_image))
         cross_image = terms[1] if len(targets) > 1 else torch.zeros_like(terms[0])
         # Both terms share one pass over the student's logits: the first carries the gradient.
         return dict(
             loss_cross_view=distributed.global_value(loss - loss.detach() + terms[0]),
             loss_cross_image=distributed.global_value(cross_image),
-            objects_per_image=per_image.float().mean(),
-            cycle_share=consistent.sum() / max(2 * sum(sizes), 1),
+            objects_per_image=found.per_image[distributed.rank()].float().mean(),
+            cycle_share=counts.sum() / max(global_rows, 1),
         )
 
-    @staticmethod
-    def _of_all_ranks(objects: Tensor, per_image: Tensor) -> tuple[Tensor, list[int], Tensor]:
-        """(2, n_all, d) objects in rank order, n of each rank, and objects of each image."""
-        if distributed.world_size() == 1:
-            return objects, [objects.shape[1]], per_image
-        batches = distributed.sizes_of_ranks(len(per_image), objects.device)
-        counts = distributed.gather_ragged(send(per_image, objects.device), batches).cpu()
-        sizes = [int(own.sum()) for own in counts.split(batches)]
-        everybody = distributed.gather_ragged(objects.transpose(0, 1), sizes).transpose(0, 1)
-        return everybody, sizes, counts
-
-    def find_neighbours(self, own: Tensor, everybody: Tensor, offset: int) -> Neighbours:
-        """Cycle-consistent neighbours of both views' objects, (2, n), before this batch is pushed.
-
-        Args:
-            own: (2, n, d) this rank's objects.
-            everybody: (2, n_all, d) those of all ranks.
-            offset: Index of this rank's first object among all.
-        """
-        found = [
-            cycle_consistent_neighbours(
-                own[view],
-                everybody[1 - view],
-                self.queue,
-                view=view,
-                offset=offset,
-                memory=self.memory,
-            )
-            for view in (0, 1)
-        ]
-        return Neighbours(*(torch.stack(both) for both in zip(*found, strict=True)))
+    def look_up(self, objects: Tensor, per_image: Sequence[Tensor]) -> LookUp:
+        """:func:`.look_up.look_up`, with neighbours from their epoch on."""
+        search = self.epoch >= self.cross_image_from_epoch
+        return look_up(objects, per_image, self.queue, search=search, memory=self.memory)
 
     def _cross_image_target(
-        self, neighbours: Neighbours, own: PrototypeLogits, shift: Tensor, global_counts: Tensor
+        self, found: LookUp, own: PrototypeLogits, shift: Tensor, global_counts: Tensor
     ) -> Target:
         """Only the neighbours that teach are read and projected, by today's teacher head."""
-        consistent = neighbours.consistent.cpu()  # the step's second wait
-        positions = neighbours.positions.flatten()
+        consistent = found.consistent()  # the second wait
+        positions = found.neighbours.positions.flatten()
         rows = send(consistent.flatten().nonzero().squeeze(1), positions.device)
         first = int(consistent[0].sum())
         taken = positions.index_select(0, rows)
-        found = torch.cat([self.queue.take(0, taken[:first]), self.queue.take(1, taken[first:])])
+        vectors = torch.cat([self.queue.take(0, taken[:first]), self.queue.take(1, taken[first:])])
         if self.cross_image_divisor == 'first_view':
             global_counts = global_counts[:1].expand(2)
-        features = self.teacher['head'](found.to(own.features.dtype))
+        features = self.teacher['head'](vectors.to(own.features.dtype))
         return cross_image_target(
             replace(own, features=features),
             shift,

@@ -8,6 +8,7 @@ import torch
 from mmpretrain.registry import MODELS
 from torch import Tensor
 
+from s3pt_mm.method import distributed
 from s3pt_mm.method.algorithms.teacher_student import TeacherStudent
 
 
@@ -28,9 +29,10 @@ class DINO(TeacherStudent):
             inputs: Crops, each (B, 3, h, w): two global views first, then any number of local ones.
         """
         self.begin_step()
+        batches = distributed.start_sizes(len(inputs[0]), inputs[0].device)
         with torch.no_grad():
             teacher_classes, _ = self.encode(self.teacher, torch.cat(inputs[:2]))
         # One forward a resolution: crops of equal size share a batch.
         groups = [inputs[:2], inputs[2:]] if len(inputs) > 2 else [inputs]
         classes = [self.encode(self.student, torch.cat(group))[0] for group in groups]
-        return self.image_loss(torch.cat(classes), teacher_classes, len(inputs))
+        return self.image_loss(torch.cat(classes), teacher_classes, len(inputs), batches=batches())

@@ -17,7 +17,7 @@ from s3pt_mm.common.models import load_strictly
 from s3pt_mm.method import distributed
 from s3pt_mm.method.backbone import REFERENCE as REFERENCE_BACKBONE
 from s3pt_mm.method.heads import ProjectionHead
-from s3pt_mm.method.host import read
+from s3pt_mm.method.host import Scalars
 from s3pt_mm.method.losses import Center, image_target, sliced_cross_entropy
 from s3pt_mm.method.losses.prototype_logits import accumulate_log_probability
 from s3pt_mm.method.memory import ObjectQueue
@@ -192,17 +192,14 @@ class TeacherStudent(BaseSelfSupervisor):
         for module in self.state_modules().values():
             module.forget()
 
-    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Total loss, and what is logged as numbers on the host, read at once.
-
-        Hooks read each logged value every step; from the device each would be a wait of its own.
-        """
+    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, Scalars]:
+        """Total loss, and what is logged, on its way to the host while the step goes on."""
         if any(not isinstance(value, Tensor) or value.dim() for value in losses.values()):
             total, logged = super().parse_losses(losses)  # somebody's own
-            return total, read(logged)
+            return total, Scalars(logged)
         # mmengine's would launch a mean for each.
         total = torch.stack([value for name, value in losses.items() if 'loss' in name]).sum()
-        return total, read({'loss': total, **losses})
+        return total, Scalars({'loss': total, **losses})
 
     def rows_at_a_time(self, rows: Tensor) -> int:
         """Rows of one slice of the cross-entropy."""
@@ -234,6 +231,7 @@ class TeacherStudent(BaseSelfSupervisor):
         teacher_classes: Tensor,
         num_crops: int,
         biases: tuple[list[Tensor | None], list[Tensor | None]] | None = None,
+        batches: list[int] | None = None,
     ) -> dict[str, Tensor]:
         """Image-level term, what moves its centre, and what the teacher's outputs look like.
 
@@ -242,6 +240,7 @@ class TeacherStudent(BaseSelfSupervisor):
             teacher_classes: (2 B, d) class tokens of the global views, view-major.
             num_crops: Crops that the student saw.
             biases: :meth:`biases` where somebody has them.
+            batches: Images of each rank where somebody knows them; otherwise several ranks wait.
         """
         own, teachers = biases or self.biases()
         student = self.student['head'].image_prototypes.logits(
@@ -257,7 +256,7 @@ class TeacherStudent(BaseSelfSupervisor):
             log_p = torch.log_softmax(
                 logits - self.image_center.shift(self.teacher_temperature), dim=1
             )
-            images = sum(distributed.sizes_of_ranks(len(log_p) // 2, log_p.device))
+            images = sum(batches or distributed.sizes_of_ranks(len(log_p) // 2, log_p.device))
             target = image_target(
                 log_p.exp(),
                 num_crops=num_crops,

@@ -27,14 +27,21 @@ class ObjectPooling:
 
     @classmethod
     def from_assignment(
-        cls, assignment: Assignment, dtype: torch.dtype = torch.float32
+        cls,
+        assignment: Assignment,
+        dtype: torch.dtype = torch.float32,
+        valid: Tensor | None = None,
     ) -> ObjectPooling:
-        """Pool the valid clusters; ``dtype`` is that of the weights, float64 for float64 tokens.
+        """Pool the valid clusters.
 
-        The host reads here which clusters are valid, and waits for the device to know.
+        Args:
+            assignment: Of the tokens that will be pooled.
+            dtype: Of the weights; float64 for float64 tokens.
+            valid: ``assignment.valid`` on the host where somebody has fetched it; otherwise the
+                host waits here for all that the device was asked to do.
         """
         weights = assignment.weights(dtype).transpose(2, 3).contiguous()
-        valid = assignment.valid.cpu()
+        valid = assignment.valid.cpu() if valid is None else valid
         index = valid.flatten().nonzero().squeeze(1)
         return cls(weights, send(index, weights.device), valid.sum(1))
 

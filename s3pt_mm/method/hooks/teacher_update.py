@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from s3pt_mm.common.models import unwrap
+from s3pt_mm.method.host import fetch
 
 
 @HOOKS.register_module()
@@ -37,7 +39,7 @@ class TeacherUpdateHook(Hook):
         self.start = start
         self.end = end
         self._stepped = False
-        self._overflow: Tensor | None = None
+        self._overflow: Callable[[], Tensor] | None = None
 
     def momentum(self, iteration: int, iterations: int) -> float:
         """m at ``iteration`` (from 0) of ``iterations``."""
@@ -55,7 +57,8 @@ class TeacherUpdateHook(Hook):
 
     def _note(self, optimizer: Optimizer, *_: object) -> None:
         # A loss scaler calls a fused optimiser in any case and leaves the decision to its kernel.
-        self._stepped, self._overflow = True, getattr(optimizer, 'found_inf', None)
+        overflow = getattr(optimizer, 'found_inf', None)
+        self._stepped, self._overflow = True, None if overflow is None else fetch(overflow)
 
     def after_train_iter(
         self,
@@ -69,7 +72,7 @@ class TeacherUpdateHook(Hook):
         runner.message_hub.update_scalar('train/teacher_momentum', momentum)
         if not runner.optim_wrapper.should_update():
             return
-        taken = self._stepped and not (self._overflow is not None and bool(self._overflow))
+        taken = self._stepped and not (self._overflow is not None and bool(self._overflow()))
         self._stepped, self._overflow = False, None
         model = unwrap(runner.model)
         if taken:

@@ -1,0 +1,306 @@
+"""What one step at full size would take on a GPU, on paper: today's launches in their order.
+
+``python -m tests.test_pretend.paper [CONFIG] [--images 32] [--objects 60] [--eager]``
+
+The step of a shipped config runs on the pretend accelerator without any numbers (tensors of shapes
+alone, so that full size costs nothing), with a full queue and a given number of valid objects an
+image, half of which find a neighbour. Each kernel's time is its bytes over the bandwidth or its
+products over the matrix speed, whichever is longer, and no less than a kernel takes; the parts that
+``model.compile='reduce-overhead'`` replays are launched as one and take what they took on an
+H100. Then two clocks run: the host launches, kernel by kernel, and waits where the code waits;
+the device begins a kernel when it has been launched and the one before is through.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from tests.test_pretend import device
+from tests.test_pretend.log import LOG, place
+
+
+@dataclass(frozen=True)
+class Machine:
+    """An H100 and its host, as docs/performance.md has measured them (2026-11-27).
+
+    Attributes:
+        products: FLOP/s of large half-precision products.
+        single: The same in float32.
+        bandwidth: Bytes/s.
+        kernel: Seconds that the smallest kernel takes.
+        launch: Seconds of the host for a kernel launched from C++ (backward, optimiser).
+        python: The same with Python in front (forward).
+        replay: Seconds of the host for a CUDA graph.
+        between: Seconds of the host between two steps: hooks, loop, the batch.
+    """
+
+    products: float = 400e12
+    single: float = 40e12
+    bandwidth: float = 2.5e12
+    kernel: float = 2.5e-6
+    launch: float = 10e-6
+    python: float = 20e-6
+    replay: float = 150e-6
+    between: float = 1.5e-3
+
+
+# Seconds of what is replayed, measured on an H100 at 32 images (docs/performance.md); the networks'
+# 11.2 ms are shared out by their products.
+GRAPHS = {
+    '_tokens without gradient': 2.8e-3,
+    '_tokens': 2.8e-3,
+    '_tokens backward': 5.6e-3,
+    'cluster_joint_views without gradient': 1.3e-3,
+    'vmf_log_normalizer': 0.1e-3,
+    'vmf_log_normalizer backward': 0.1e-3,
+    'vmf_log_normalizer without gradient': 0.1e-3,
+    'teacher_health without gradient': 0.1e-3,
+    'cluster_health': 0.02e-3,
+}
+
+
+@dataclass
+class Event:
+    """One thing that the host did: a kernel of ``seconds`` on the device, a wait, a mark."""
+
+    kind: str
+    seconds: float = 0.0
+    count: int = 1
+    where: str = ''
+    graph: str | None = None
+    number: int | None = None
+
+
+@dataclass
+class Recorder:
+    """Listens to the pretend accelerator and writes down a step's events."""
+
+    machine: Machine
+    events: list[Event] = field(default_factory=list)
+    graph: str | None = None
+
+    def __call__(self, kind: str, *what: Any) -> None:
+        """As :class:`tests.test_pretend.log.Log` tells it."""
+        if kind == 'kernel':
+            name, count, *operation = what
+            seconds = max(
+                kernel_seconds(self.machine, name, *operation), count * self.machine.kernel
+            )
+            self.events.append(Event('kernel', seconds, count, place(), self.graph))
+        elif kind == 'wait':
+            self.events.append(Event('wait', where=place(), number=what[1]))
+        else:
+            self.events.append(Event('mark', number=what[0]))
+
+
+def kernel_seconds(
+    machine: Machine, name: str, func: Any, args: tuple, kwargs: dict, result: Any
+) -> float:
+    """The longer of bytes over bandwidth and products over matrix speed."""
+    tensors = {id(t): t for t in tree_leaves((args, kwargs, result)) if isinstance(t, Tensor)}
+    read = sum(_bytes(tensor) for tensor in tensors.values())
+    flop, dtype = 0.0, torch.float16
+    if name.startswith('attention'):
+        query, key = args[0], args[1]
+        flop = 4.0 * query.numel() * key.shape[-2] * (2.5 if 'backward' in name else 1)
+    elif func is not None and func._overloadpacket in flop_registry:
+        plain = torch.utils._pytree.tree_map(device.held, (args, kwargs))
+        flop = flop_registry[func._overloadpacket](
+            *plain[0], **plain[1], out_val=device.held(result)
+        )
+        dtype = next(t.dtype for t in tensors.values() if t.is_floating_point())
+    speed = machine.single if dtype == torch.float32 else machine.products
+    return max(read / machine.bandwidth, flop / speed)
+
+
+def _bytes(tensor: Tensor) -> int:
+    held = device.held(tensor)
+    return min(held.numel() * held.element_size(), held.untyped_storage().nbytes())
+
+
+@dataclass
+class Estimate:
+    """Of one step, in milliseconds where not said otherwise."""
+
+    step: float
+    busy: float
+    host: float
+    launches: int
+    kernels: int
+    waits: int
+    idle_at: list[tuple[str, float]]
+
+
+def play(
+    events: list[Event], machine: Machine, graphs: dict[str, float], steps: int = 3
+) -> Estimate:
+    """Run both clocks over ``steps`` equal steps; figures are of the last one.
+
+    Args:
+        events: Of a step.
+        machine: Whose times.
+        graphs: Seconds on the device of what is replayed as one; what is not named runs kernel by
+            kernel.
+        steps: Enough to settle.
+    """
+    host = there = 0.0
+    idle: dict[str, float] = {}
+    for _ in range(steps):
+        begin, busy, work, launches, waits, last = there, 0.0, 0.0, 0, 0, None
+        marks: dict[int | None, float] = {}
+        idle = {}
+        host += machine.between
+        for event in events:
+            cost = seconds = 0.0
+            if event.kind == 'mark':
+                marks[event.number] = there
+            elif event.kind == 'wait':
+                host, waits = max(host, marks.get(event.number, there)), waits + 1
+                cost = machine.launch
+            elif event.graph in graphs:
+                if event.graph != last:
+                    cost, seconds, launches = machine.replay, graphs[event.graph], launches + 1
+            else:
+                in_python = event.where.partition(':')[0] != 'autograd and optimiser'
+                cost = event.count * (machine.python if in_python else machine.launch)
+                seconds, launches = event.seconds, launches + event.count
+            if event.kind == 'kernel':
+                last = event.graph
+            host, work = host + cost, work + cost
+            if seconds:
+                if host > there:
+                    where = event.graph or event.where.partition(':')[0]
+                    idle[where] = idle.get(where, 0.0) + 1e3 * (host - there)
+                there, busy = max(host, there) + seconds, busy + seconds
+    most = sorted(idle.items(), key=lambda item: -item[1])[:8]
+    kernels = sum(event.count for event in events if event.kind == 'kernel')
+    return Estimate(
+        1e3 * (there - begin),
+        1e3 * busy,
+        1e3 * (work + machine.between),
+        launches,
+        kernels,
+        waits,
+        most,
+    )
+
+
+class _Edge(torch.autograd.Function):
+    """The identity; what flows back through it tells ``notice``."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, notice: Callable[[], None]) -> Tensor:
+        ctx.notice = notice
+        return tensor.view_as(tensor)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        ctx.notice()
+        return gradient, None
+
+
+def marked(recorder: Recorder, function: Callable) -> Callable:
+    """``function`` whose kernels, forward and backward, are marked as one graph each."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        learning = torch.is_grad_enabled()
+        name = f'{function.__name__}{"" if learning else " without gradient"}'
+
+        def set_to(graph: str | None) -> Callable[[], None]:
+            return lambda: setattr(recorder, 'graph', graph)
+
+        if learning:
+            args = tuple(
+                _Edge.apply(value, set_to(None))
+                if isinstance(value, Tensor) and value.requires_grad
+                else value
+                for value in args
+            )
+        recorder.graph = name
+        result = function(*args, **kwargs)
+        recorder.graph = None
+        if isinstance(result, Tensor) and result.requires_grad:
+            result = _Edge.apply(result, set_to(f'{name} backward'))
+        return result
+
+    return call
+
+
+def step(config: str, images: int, objects: int, machine: Machine) -> list[Event]:
+    """The events of one optimiser step of a shipped pre-training config at full size."""
+    from types import SimpleNamespace
+
+    from mmengine.config import Config
+    from mmengine.optim import build_optim_wrapper
+    from mmpretrain.registry import MODELS
+
+    from s3pt_mm.method.algorithms.teacher_student import TeacherStudent
+    from s3pt_mm.method.hooks import TeacherUpdateHook
+    from s3pt_mm.resume.divergence import DivergenceHook
+    from tests.test_pretend.steps import ROOT, batch
+
+    recorder = Recorder(machine)
+    TeacherStudent.compiled = lambda _, function: marked(recorder, function)
+    cfg = Config.fromfile(ROOT / 'configs' / config)
+    cfg.model.data_preprocessor = cfg.data_preprocessor
+    model = MODELS.build(cfg.model)
+    device.HELD = 'meta'
+    device.ANSWER = lambda asked: answer(asked, objects)
+    device.move(model)
+    model._depth_checked = True  # a look at numbers, once a run
+    model.queue.counts.fill_(objects)
+    with device.Everywhere():
+        wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+        runner = SimpleNamespace(model=model, optim_wrapper=wrapper, iter=1, max_iters=10)
+        runner.message_hub = SimpleNamespace(update_scalar=lambda *_: None)
+        guard, teacher = DivergenceHook(), TeacherUpdateHook()
+        guard.before_train(runner)
+        teacher.before_train(runner)
+        model.epoch = 1
+        for number in range(2):
+            data = model.data_preprocessor.send_ahead(batch(images, 2, number))
+            recorder.events.clear()
+            LOG.clear()
+            LOG.listeners[:] = [recorder]
+            logged = model.train_step(data, wrapper)
+            recorder.graph = None
+            guard.after_train_iter(runner, 0, outputs=logged)
+            dict(logged.items())
+            teacher.after_train_iter(runner, 0)
+    return recorder.events
+
+
+def answer(asked: Tensor, objects: int) -> Tensor:
+    """What the host reads: ``objects`` valid clusters an image, every second with a neighbour."""
+    here = torch.zeros(asked.shape, dtype=asked.dtype)
+    if asked.dtype in (torch.bool, torch.uint8) and asked.dim() == 2:
+        if len(asked) == 2:
+            here[:, ::2] = 1
+        else:
+            here[:, :objects] = 1
+    return here
+
+
+if __name__ == '__main__':
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('config', nargs='?', default='s3pt/vits16_nuscenes.py')
+    parser.add_argument('--images', type=int, default=32)
+    parser.add_argument('--objects', type=int, nargs='+', default=[14, 60])
+    arguments = parser.parse_args()
+    from tests.test_pretend.steps import settle
+
+    settle()
+    machine = Machine()
+    for objects in arguments.objects:
+        events = step(arguments.config, arguments.images, objects, machine)
+        for name, graphs in (('as shipped', {}), ('CUDA graphs', GRAPHS)):
+            estimate = play(events, machine, graphs)
+            print(f'{arguments.images} images, {objects} objects an image, {name}: {estimate}')
