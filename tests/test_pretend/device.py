@@ -127,6 +127,8 @@ def execute(func: Any, args: tuple, kwargs: dict) -> Any:
             )
         LOG.synchronise('indices from the host')
     _note_waits(name, args, kwargs)
+    if HELD == 'meta' and name == 'aten._local_scalar_dense.default':
+        return ANSWER(args[0]).item()
     result = func(*tree_map(held, args), **tree_map(held, options))
     if name == 'aten.resize_.default':
         return args[0]

@@ -29,6 +29,7 @@ from s3pt_mm.method.losses import (
     cross_view_target,
     sliced_cross_entropy,
 )
+from s3pt_mm.method.losses.fused_slice import fused_slice
 from s3pt_mm.method.losses.prototype_logits import PrototypeLogits, accumulation_dtype
 from s3pt_mm.method.memory import ObjectQueue
 
@@ -92,6 +93,9 @@ class CrIBo(TeacherStudent):
         self.cross_entropy = cross_entropy
         self._cluster_joint_views = self.compiled(cluster_joint_views)
         self._cluster_health = self.compiled(cluster_health)
+        self._fused_slice = None
+        if self.compile_mode is not None:
+            self._fused_slice = self.compiled(fused_slice, same_shapes=False)
         self._depth_checked = False
 
     def loss(self, inputs: list[Tensor], data_samples: list, **kwargs: Any) -> dict[str, Tensor]:
@@ -214,7 +218,11 @@ class CrIBo(TeacherStudent):
                 targets.append(self._cross_image_target(found, teacher, shift, counts))
         slice_rows = self.rows_at_a_time(teacher_objects)
         loss, terms = sliced_cross_entropy(
-            student, targets, slice_rows=slice_rows, implementation=self.cross_entropy
+            student,
+            targets,
+            slice_rows=slice_rows,
+            implementation=self.cross_entropy,
+            fuse=self._fused_slice,
         )
         global_rows = 2 * found.everybody.shape[1]
         self.object_center.observe(teacher, global_rows=global_rows, log_sum=log_sum)

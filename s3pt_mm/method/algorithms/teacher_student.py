@@ -57,8 +57,9 @@ class TeacherStudent(BaseSelfSupervisor):
             does (arXiv 2104.02057). Choice of this package for short runs: Adam moves all weights
             of a filter together, and brightness soon drowns the position embedding.
         compile: mode of ``torch.compile`` for the parts whose shapes never change (the ViTs, the
-            clustering, the vMF normaliser, health figures): 'default', or 'reduce-overhead', which
-            replays them as CUDA graphs. None runs them as written. Needs a C compiler beside
+            clustering, the vMF normaliser, health figures) and, fused but not as a graph, for the
+            objects' cross-entropy in half precision: 'default', or 'reduce-overhead', which
+            replays the former as CUDA graphs. None runs them as written. Needs a C compiler beside
             Triton; the first steps take a minute or two. docs/performance.md has what it gains.
         fidelity: 'reference' sets every option in which this package departs from the public code
             of DINO and CrIBo to that code's choice, whatever else is given; 'package' leaves the
@@ -127,10 +128,12 @@ class TeacherStudent(BaseSelfSupervisor):
         prototypes = self.student['head'].image_prototypes.num_prototypes
         return Center(prototypes, space=space, momentum=momentum)
 
-    def compiled(self, function: Callable) -> Callable:
-        """``function`` as the option ``compile`` wants it; its shapes must not change."""
+    def compiled(self, function: Callable, *, same_shapes: bool = True) -> Callable:
+        """``function`` as the option ``compile`` wants it; a CUDA graph has equal shapes."""
         if self.compile_mode is None:
             return function
+        if not same_shapes:
+            return torch.compile(function, fullgraph=True)
         return torch.compile(function, dynamic=False, fullgraph=True, mode=self.compile_mode)
 
     def begin_step(self) -> None:

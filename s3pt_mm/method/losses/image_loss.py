@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from s3pt_mm.method.losses.sliced_cross_entropy import Target
+from s3pt_mm.method.losses.target import Target
 
 
 def image_target(teacher: Tensor, *, num_crops: int, global_batch: int, ranks: int = 1) -> Target:

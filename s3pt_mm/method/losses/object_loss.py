@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from s3pt_mm.method.losses.prototype_logits import PrototypeLogits, accumulation_dtype
-from s3pt_mm.method.losses.sliced_cross_entropy import Target
+from s3pt_mm.method.losses.target import Target
 
 
 def cross_view_target(

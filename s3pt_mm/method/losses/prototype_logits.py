@@ -96,10 +96,15 @@ class SliceLogits:
         """Zeros to sum up in."""
         return self.features.new_zeros(shape, dtype=self.total)
 
+    def products(self, rows: slice | Tensor) -> Tensor:
+        """(s, P) products of rows ``rows`` in the weight's dtype, bare of everything else."""
+        with torch.autocast(self.features.device.type, enabled=False):
+            return self.features[rows].to(self.weight.dtype) @ self.weight.T
+
     def of(self, rows: slice | Tensor) -> Tensor:
         """(s, P) logits of rows ``rows``, a new tensor."""
         with torch.autocast(self.features.device.type, enabled=False):
-            products = self.features[rows].to(self.weight.dtype) @ self.weight.T
+            products = self.products(rows)
             if self.bias is not None and isinstance(self.factor, Tensor):
                 # One pass, in place where the products need no widening.
                 out = products if products.dtype == self.total else None

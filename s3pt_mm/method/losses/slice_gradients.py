@@ -28,39 +28,48 @@ class SliceGradients:
     def add(self, begin: int, gradient: Tensor) -> None:
         """Take in d loss / d logits (s, P) of the rows from ``begin``; overwrites it."""
         slices, weight = self.slices, self.slices.weight
-        rows = slices.features[begin : begin + len(gradient)].to(weight.dtype)
+        if weight.dtype in (torch.float16, torch.bfloat16):
+            peak = None
+            if weight.dtype == torch.float16:
+                # It ends at 6e-8 and the entries are about coefficient / P: bring the largest to 1.
+                peak = torch.linalg.vector_norm(gradient, torch.inf).clamp_min_(1e-30)
+            narrow = (gradient if peak is None else gradient / peak).to(weight.dtype)
+            by_bias = None if self.bias is None else gradient.sum(0)
+            return self.add_narrow(begin, narrow, peak, by_bias)
+        rows, inverse = slices.features[begin : begin + len(gradient)], slices.inverse_temperature
         if self.bias is not None:
             self.bias += gradient.sum(0)
-        half, peak = weight.dtype in (torch.float16, torch.bfloat16), None
-        if weight.dtype == torch.float16:
-            # It ends at 6e-8 and the entries are about coefficient / P: bring the largest to 1.
-            peak = torch.linalg.vector_norm(gradient, torch.inf).clamp_min_(1e-30)
-        inverse = slices.inverse_temperature
-        back = inverse if peak is None else peak * inverse
         if self.weight is not None:
-            if half:
-                product = _narrow(gradient, peak, weight.dtype).T @ rows
-                product = product.to(self.weight.dtype).mul_(back)
-                self.weight.add_(product) if self.started else self.weight.copy_(product)
-            else:
-                beta = 1 if self.started else 0
-                self.weight.addmm_(gradient.T, rows, beta=beta, alpha=inverse)
+            self.weight.addmm_(gradient.T, rows, beta=1 if self.started else 0, alpha=inverse)
             self.started = True
         if self.features is not None:
             if slices.scale is not None:
                 gradient.mul_(slices.scale)
             here = self.features[begin : begin + len(gradient)]
-            if half:
-                here.copy_(_narrow(gradient, peak, weight.dtype) @ weight).mul_(back)
-            else:
-                torch.mm(gradient, weight, out=here).mul_(inverse)
+            torch.mm(gradient, weight, out=here).mul_(inverse)
+        return None
+
+    def add_narrow(
+        self, begin: int, narrow: Tensor, peak: Tensor | None, by_bias: Tensor | None
+    ) -> None:
+        """Take in a gradient that is half precision already, divided by ``peak`` ()."""
+        slices, weight = self.slices, self.slices.weight
+        rows = slices.features[begin : begin + len(narrow)].to(weight.dtype)
+        back = slices.inverse_temperature if peak is None else peak * slices.inverse_temperature
+        if self.bias is not None and by_bias is not None:
+            self.bias += by_bias
+        if self.weight is not None:
+            product = (narrow.T @ rows).to(self.weight.dtype).mul_(back)
+            self.weight.add_(product) if self.started else self.weight.copy_(product)
+            self.started = True
+        if self.features is not None:
+            if slices.scale is not None:
+                weight = (weight * slices.scale[:, None]).to(weight.dtype)
+            here = self.features[begin : begin + len(narrow)]
+            here.copy_(narrow @ weight).mul_(back)
 
     def sums(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Gradients of features, weights and bias; None where none is wanted."""
         if self.weight is not None and not self.started:
             self.weight.zero_()
         return self.features, self.weight, self.bias
-
-
-def _narrow(gradient: Tensor, peak: Tensor | None, dtype: torch.dtype) -> Tensor:
-    return (gradient if peak is None else gradient / peak).to(dtype)

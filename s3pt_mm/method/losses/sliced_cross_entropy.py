@@ -9,8 +9,7 @@ recomputed, and what survives a slice has the size of the parameters' own gradie
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -18,53 +17,17 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from s3pt_mm.kernels import kernel_for
-from s3pt_mm.method.host import send
+from s3pt_mm.method.losses.fused_slice import SliceResult
 from s3pt_mm.method.losses.prototype_logits import (
     PrototypeLogits,
     SliceLogits,
-    accumulate_log_probability,
     product_dtype,
     softmax_and_log_sum,
     through_weight_norm,
 )
 from s3pt_mm.method.losses.slice_gradients import SliceGradients
+from s3pt_mm.method.losses.target import SlicePlan, Target
 from s3pt_mm.method.losses.tiled_cross_entropy import TiledCrossEntropy
-
-
-@dataclass(frozen=True)
-class Target:
-    """Teacher rows and the student rows they teach.
-
-    Args:
-        teacher: m teacher rows: logits in factored form without the centre or, where the rows are
-            few, their (m, P) probabilities.
-        student_rows: (t,) int64, the student row of each pair, on the host.
-        coefficients: (t,) weight of each pair's cross-entropy in the loss, on the teacher's device.
-        teacher_rows: (t,) int64, the teacher row of each pair, on the host; None pairs row i with
-            row i.
-        center: (P,) subtracted from factored logits, in their units; None is zero.
-        log_probability_sum: (P,) of -inf that receives ``log sum_rows softmax(logits)``, what a
-            centre in probability space needs: a by-product where the logits would otherwise be
-            formed twice. For factored logits of which each row is used once.
-    """
-
-    teacher: PrototypeLogits | Tensor
-    student_rows: Tensor
-    coefficients: Tensor
-    teacher_rows: Tensor | None = None
-    center: Tensor | None = None
-    log_probability_sum: Tensor | None = None
-
-    @property
-    def num_rows(self) -> int:
-        """Number of teacher rows."""
-        teacher = self.teacher
-        return len(teacher.features if isinstance(teacher, PrototypeLogits) else teacher)
-
-    @property
-    def factored(self) -> bool:
-        """Whether the teacher is given as logits in factored form."""
-        return isinstance(self.teacher, PrototypeLogits)
 
 
 class CrossEntropy(NamedTuple):
@@ -85,6 +48,7 @@ def sliced_cross_entropy(
     *,
     slice_rows: int = 64,
     implementation: str = 'plain',
+    fuse: Callable[..., SliceResult] | None = None,
 ) -> CrossEntropy:
     """``sum_pairs coefficient * CE(softmax(teacher - center), log_softmax(student))``.
 
@@ -97,6 +61,9 @@ def sliced_cross_entropy(
         slice_rows: Student rows whose logits exist at a time; changes memory, not the result.
         implementation: 'plain', or 'kernel': factored targets under autocast on an NVIDIA GPU go
             through :mod:`s3pt_mm.kernels.cross_entropy`, everything else as if 'plain'.
+        fuse: :func:`~s3pt_mm.method.losses.fused_slice.fused_slice`, compiled: takes a slice's
+            arithmetic where products are half precision, all targets factored and no student row
+            is taught twice by one of them.
 
     Returns:
         The loss and its terms, in float32 (float64 for float64 features).
@@ -120,7 +87,10 @@ def sliced_cross_entropy(
     leaves = student.features, student.weight, student.gain, student.bias
     if kernels is not None and half and all(target.factored for target in targets):
         return CrossEntropy(*TiledCrossEntropy.apply(*leaves, student, tuple(targets), kernels))
-    return CrossEntropy(*_SlicedCrossEntropy.apply(*leaves, student, tuple(targets), slice_rows))
+    fuse = fuse if half else None
+    return CrossEntropy(
+        *_SlicedCrossEntropy.apply(*leaves, student, tuple(targets), slice_rows, fuse)
+    )
 
 
 class _SlicedCrossEntropy(torch.autograd.Function):
@@ -135,43 +105,22 @@ class _SlicedCrossEntropy(torch.autograd.Function):
         student: PrototypeLogits,
         targets: tuple[Target, ...],
         slice_rows: int,
+        fuse: Callable[..., SliceResult] | None,
     ) -> tuple[Tensor, Tensor]:
         slices = SliceLogits(student)
-        sums: list[Tensor | None] = [None] * len(targets)
         need = ctx.needs_input_grad[:4]
         grads = SliceGradients(slices, need) if any(need) else None
-        plans = [_SlicePlan(target, len(features), slice_rows) for target in targets]
-
-        for piece, begin in enumerate(range(0, len(features), slice_rows)):
-            logits = slices.of(slice(begin, begin + slice_rows))
-            gradient, log_sum = softmax_and_log_sum(logits)
-            # d loss / d logits = mass * softmax(student) - sum of weighted targets
-            taught = [plan.slice(piece, begin) for plan in plans]
-            mass = log_sum.new_zeros(len(logits))
-            for found in filter(None, taught):
-                mass.index_add_(0, found[0], found[1])
-            gradient.mul_(mass[:, None])
-            for number, (plan, pairs) in enumerate(zip(plans, taught, strict=True)):
-                if pairs is None:
-                    continue
-                local, coefficients, teacher_rows = pairs
-                probabilities = plan.probabilities(teacher_rows)
-                own, ends = (logits, log_sum) if plan.aligned else (logits[local], log_sum[local])
-                cross = ends[:, 0] - torch.linalg.vecdot(probabilities, own)
-                before, part = sums[number], (coefficients * cross).sum()
-                sums[number] = part if before is None else before + part
-                if grads is not None:
-                    probabilities.mul_(coefficients[:, None])
-                    if plan.aligned:
-                        gradient.sub_(probabilities)
-                    else:
-                        gradient.index_add_(0, local, probabilities, alpha=-1)
-                del probabilities, own
-            if grads is not None and any(found is not None for found in taught):
-                grads.add(begin, gradient)
-            del gradient, logits
-
-        terms = torch.stack([slices.bare(()) if one is None else one for one in sums])
+        plans = [SlicePlan(target, len(features), slice_rows) for target in targets]
+        fused = fuse is not None and grads is not None and all(plan.fusible for plan in plans)
+        parts = []
+        # The products above know autocast's dtype; everything else stays in float32.
+        with torch.autocast(features.device.type, enabled=False):
+            for piece, begin in enumerate(range(0, len(features), slice_rows)):
+                if fused:
+                    parts.append(_fused(fuse, slices, plans, piece, begin, grads))
+                else:
+                    parts.append(_in_place(slices, plans, piece, begin, grads))
+        terms = torch.stack(parts).sum(0) if parts else slices.bare((len(targets),))
         if grads is not None:
             ctx.save_for_backward(weight, gain, student.norm)
             ctx.dtypes = features.dtype, weight.dtype
@@ -201,49 +150,67 @@ class _SlicedCrossEntropy(torch.autograd.Function):
             by_weight.to(ctx.dtypes[1]) if need_weight and by_weight is not None else None,
             by_gain.to(gain.dtype) if need_gain and by_gain is not None else None,
             by_bias,
-            *(None,) * 3,
+            *(None,) * 4,
         )
 
 
-class _SlicePlan:
-    """Which pairs of one target fall into each slice of student rows.
+def _in_place(
+    slices: SliceLogits,
+    plans: list[SlicePlan],
+    piece: int,
+    begin: int,
+    grads: SliceGradients | None,
+) -> Tensor:
+    """(number of targets,) terms of one slice, its gradient added to ``grads``."""
+    logits = slices.of(plans[0].rows(begin))
+    gradient, log_sum = softmax_and_log_sum(logits)
+    # d loss / d logits = mass * softmax(student) - sum of weighted targets
+    taught = [plan.slice(piece, begin) for plan in plans]
+    mass = log_sum.new_zeros(len(logits))
+    for found in filter(None, taught):
+        mass.index_add_(0, found[0], found[1])
+    gradient.mul_(mass[:, None])
+    terms = []
+    for plan, pairs in zip(plans, taught, strict=True):
+        if pairs is None:
+            terms.append(slices.bare(()))
+            continue
+        local, coefficients, teacher_rows = pairs
+        probabilities = plan.probabilities(teacher_rows)
+        own, ends = (logits, log_sum) if plan.aligned else (logits[local], log_sum[local])
+        cross = ends[:, 0] - torch.linalg.vecdot(probabilities, own)
+        terms.append((coefficients * cross).sum())
+        if grads is not None:
+            probabilities.mul_(coefficients[:, None])
+            if plan.aligned:
+                gradient.sub_(probabilities)
+            else:
+                gradient.index_add_(0, local, probabilities, alpha=-1)
+        del probabilities, own
+    if grads is not None and any(found is not None for found in taught):
+        grads.add(begin, gradient)
+    return torch.stack(terms)
 
-    Borders are looked up once, on the host: a mask in every slice would make it wait for each.
-    """
 
-    def __init__(self, target: Target, num_rows: int, slice_rows: int) -> None:
-        self.target = target
-        teacher = target.teacher
-        self.teacher = SliceLogits(teacher) if isinstance(teacher, PrototypeLogits) else teacher
-        # Rows are known on the host; what indexes tensors is sent, and nothing is waited for.
-        rows, order = target.student_rows.cpu().sort(stable=True)
-        taught = order if target.teacher_rows is None else target.teacher_rows.cpu()[order]
-        self.aligned = len(rows) == num_rows and torch.equal(rows, torch.arange(num_rows))
-        starts = torch.arange(0, num_rows + slice_rows, slice_rows)
-        self.borders = torch.searchsorted(rows, starts).tolist()
-        coefficients, device = target.coefficients, target.coefficients.device
-        self.student_rows, self.teacher_rows = send(rows, device), send(taught, device)
-        in_order = torch.equal(order, torch.arange(len(order)))
-        dtype = self.teacher.dtype if isinstance(self.teacher, Tensor) else self.teacher.total
-        coefficients = coefficients if in_order else coefficients[send(order, device)]
-        self.coefficients = coefficients.to(dtype)
-
-    def slice(self, piece: int, begin: int) -> tuple[Tensor, Tensor, Tensor] | None:
-        """Student rows (t,) within the slice, their coefficients and teacher rows (t,)."""
-        first, last = self.borders[piece], self.borders[piece + 1]
-        if first == last:
-            return None
-        local = self.student_rows[first:last] - begin if begin else self.student_rows[:last]
-        return local, self.coefficients[first:last], self.teacher_rows[first:last]
-
-    def probabilities(self, rows: Tensor) -> Tensor:
-        """(t, P) target probabilities of teacher rows (t,), a new tensor."""
-        target, teacher = self.target, self.teacher
-        if isinstance(teacher, Tensor):
-            return teacher[rows]
-        logits = teacher.of(rows)
-        if target.log_probability_sum is not None:
-            accumulate_log_probability(target.log_probability_sum, logits)
-        if target.center is not None:
-            logits -= target.center
-        return torch.softmax(logits, dim=1)
+def _fused(
+    fuse: Callable[..., SliceResult],
+    slices: SliceLogits,
+    plans: list[SlicePlan],
+    piece: int,
+    begin: int,
+    grads: SliceGradients,
+) -> Tensor:
+    """:func:`_in_place` by a fused function."""
+    taught = [plan.taught(piece, begin) for plan in plans]
+    log_sums = [plan.target.log_probability_sum for plan in plans]
+    wants = [total is not None for total in log_sums]
+    products, factor = slices.products(plans[0].rows(begin)), slices.factor
+    if not isinstance(factor, Tensor):
+        factor = torch.full((), factor, device=products.device)
+    for rows in (products, *(rows for one in taught for rows in (one.products, one.coefficients))):
+        torch._dynamo.maybe_mark_dynamic(rows, 0)  # numbers of objects change from step to step
+    found = fuse(products, factor, slices.bias, taught, wants)
+    for total, here in zip(filter(lambda x: x is not None, log_sums), found.columns, strict=True):
+        torch.logaddexp(total, here, out=total)
+    grads.add_narrow(begin, found.gradient, found.peak, found.by_bias)
+    return found.terms

@@ -17,7 +17,7 @@ from s3pt_mm.method.losses.prototype_logits import (
 )
 
 if TYPE_CHECKING:
-    from s3pt_mm.method.losses.sliced_cross_entropy import Target
+    from s3pt_mm.method.losses.target import Target
 
 
 class TiledCrossEntropy(autograd.Function):
