@@ -61,9 +61,7 @@ GRAPHS = {
     'cluster_joint_views without gradient': 1.3e-3,
     'vmf_log_normalizer': 0.1e-3,
     'vmf_log_normalizer backward': 0.1e-3,
-    'vmf_log_normalizer without gradient': 0.1e-3,
-    'teacher_health without gradient': 0.1e-3,
-    'cluster_health': 0.02e-3,
+    'image_slice without gradient': 0.1e-3,
 }
 
 
@@ -212,22 +210,23 @@ class _Edge(torch.autograd.Function):
 def marked(recorder: Recorder, function: Callable, same_shapes: bool = True) -> Callable:
     """``function`` whose kernels, forward and backward, are marked as one graph each.
 
-    What has no equal shapes is the fused slice of the cross-entropy: its kernels read all products
-    for the rows' statistics, for the gradient and for its column sums, and those of which columns
-    are wanted twice more; the gradient is written.
+    What has no equal shapes is fused: the search reads its products once; the cross-entropy's slice
+    reads all products for the rows' statistics, for the gradient and for its column sums, and
+    those of which columns are wanted twice more, and writes the gradient.
     """
     if not same_shapes:
 
-        def fused(products: Tensor, factor: Tensor, bias: Tensor, taught: list, wants: list) -> Any:
+        def fused(first: Tensor, *others: Any) -> Any:
             LOG.listeners.clear()
-            result = function(products, factor, bias, taught, wants)
+            result = function(first, *others)
             LOG.listeners.append(recorder)
-            read = 3 * _bytes(products) + _bytes(result.gradient)
-            read += sum(
-                (3 + 2 * w) * _bytes(t.products) for t, w in zip(taught, wants, strict=True)
-            )
+            read, kernels = _bytes(first), 2
+            if function.__name__ == 'fused_slice':
+                read, kernels = 3 * read + _bytes(result.gradient), 4 + 3 * len(others[2])
+                for one, wanted in zip(*others[2:], strict=True):
+                    read += (3 + 2 * wanted) * _bytes(one.products)
             seconds = read / recorder.machine.bandwidth
-            recorder.events.append(Event('kernel', seconds, 4 + 3 * len(taught), 'fused slice'))
+            recorder.events.append(Event('kernel', seconds, kernels, function.__name__))
             return result
 
         return fused

@@ -32,6 +32,7 @@ from s3pt_mm.method.losses import (
 from s3pt_mm.method.losses.fused_slice import fused_slice
 from s3pt_mm.method.losses.prototype_logits import PrototypeLogits, accumulation_dtype
 from s3pt_mm.method.memory import ObjectQueue
+from s3pt_mm.method.memory.neighbours import largest
 
 # The public code's choices, for ``fidelity='reference'``.
 REFERENCE_CLUSTERING = dict(rounds=5, adaptive_prior=True, cost_scope='batch')
@@ -92,10 +93,10 @@ class CrIBo(TeacherStudent):
         )
         self.cross_entropy = cross_entropy
         self._cluster_joint_views = self.compiled(cluster_joint_views)
-        self._cluster_health = self.compiled(cluster_health)
-        self._fused_slice = None
+        self._fused_slice = self._largest = None
         if self.compile_mode is not None:
             self._fused_slice = self.compiled(fused_slice, same_shapes=False)
+            self._largest = self.compiled(largest, same_shapes=False)
         self._depth_checked = False
 
     def loss(self, inputs: list[Tensor], data_samples: list, **kwargs: Any) -> dict[str, Tensor]:
@@ -134,7 +135,7 @@ class CrIBo(TeacherStudent):
         losses = self.image_loss(student_classes, teacher_classes, 2, biases, batches())
         student_objects = pool(student_tokens.unflatten(0, (2, -1)))
         losses.update(self.object_loss(student_objects, teacher_objects, found, biases))
-        losses.update(self._cluster_health(assignment.counts))
+        losses['cluster_size_spread'] = assignment.size_spread
         return losses
 
     @torch.no_grad()
@@ -239,7 +240,8 @@ class CrIBo(TeacherStudent):
     def look_up(self, objects: Tensor, per_image: Sequence[Tensor]) -> LookUp:
         """:func:`.look_up.look_up`, with neighbours from their epoch on."""
         search = self.epoch >= self.cross_image_from_epoch
-        return look_up(objects, per_image, self.queue, search=search, memory=self.memory)
+        options: dict[str, Any] = dict(search=search, memory=self.memory, fuse=self._largest)
+        return look_up(objects, per_image, self.queue, **options)
 
     def _cross_image_target(
         self, found: LookUp, own: PrototypeLogits, shift: Tensor, global_counts: Tensor
@@ -262,17 +264,3 @@ class CrIBo(TeacherStudent):
             global_counts=global_counts,
             ranks=distributed.world_size(),
         )
-
-
-def cluster_health(counts: Tensor) -> dict[str, Tensor]:
-    """Spread of cluster sizes: standard deviation over mean of the tokens of non-empty clusters.
-
-    Args:
-        counts: (B, 2, K) of :class:`~s3pt_mm.method.clustering.Assignment`.
-    """
-    sizes = counts.sum(1).float()
-    filled = sizes > 0
-    count = filled.sum()
-    mean = sizes.sum() / count
-    variance = torch.where(filled, sizes - mean, 0.0).square().sum() / count
-    return dict(cluster_size_spread=variance.sqrt() / mean)

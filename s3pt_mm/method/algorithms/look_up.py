@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -37,6 +37,7 @@ def look_up(
     *,
     search: bool = True,
     memory: str | float = 'auto',
+    fuse: Callable | None = None,
 ) -> LookUp:
     """Gather all ranks' objects and find neighbours, before this batch is pushed.
 
@@ -47,17 +48,16 @@ def look_up(
         per_image: Of each rank (B,) objects of its images, on the host.
         queue: The memory.
         search: Whether neighbours are wanted.
-        memory: See :func:`~s3pt_mm.method.memory.cycle_consistent_neighbours`.
+        memory, fuse: See :func:`~s3pt_mm.method.memory.cycle_consistent_neighbours`.
     """
     sizes = [int(rank.sum()) for rank in per_image]
     everybody = distributed.gather_ragged(objects.transpose(0, 1), sizes).transpose(0, 1)
     if not search:
         return LookUp(everybody, per_image)
     offset = sum(sizes[: distributed.rank()])
+    options: dict[str, Any] = dict(offset=offset, memory=memory, fuse=fuse)
     views = [
-        cycle_consistent_neighbours(
-            objects[view], everybody[1 - view], queue, view=view, offset=offset, memory=memory
-        )
+        cycle_consistent_neighbours(objects[view], everybody[1 - view], queue, view=view, **options)
         for view in (0, 1)
     ]
     neighbours = Neighbours(*(torch.stack(both) for both in zip(*views, strict=True)))

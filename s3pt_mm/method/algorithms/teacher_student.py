@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from mmengine.model import BaseModel, ModuleDict
@@ -15,13 +14,23 @@ from torch import Tensor, nn
 
 from s3pt_mm.common.models import load_strictly
 from s3pt_mm.method import distributed
+from s3pt_mm.method.algorithms.teacher_health import image_slice, teacher_health
 from s3pt_mm.method.backbone import REFERENCE as REFERENCE_BACKBONE
 from s3pt_mm.method.heads import ProjectionHead
 from s3pt_mm.method.host import Scalars
-from s3pt_mm.method.losses import Center, image_target, sliced_cross_entropy
-from s3pt_mm.method.losses.prototype_logits import accumulate_log_probability
+from s3pt_mm.method.losses import (
+    Center,
+    cross_view_target,
+    image_target,
+    sliced_cross_entropy,
+    vmf_log_normalizer,
+)
+from s3pt_mm.method.losses.fused_slice import SliceResult
+from s3pt_mm.method.losses.prototype_logits import accumulate_log_probability, is_half
 from s3pt_mm.method.memory import ObjectQueue
 from s3pt_mm.method.row_limits import row_limit
+
+Biases = tuple[list[Tensor | None], list[Tensor | None]]  # the student's and the teacher's
 
 _REMEDY = (
     'Weights of DINO, timm, Hugging Face and others: s3pt-train --init FILE, or s3pt-convert them '
@@ -113,8 +122,10 @@ class TeacherStudent(BaseSelfSupervisor):
         for module in encoder.modules():
             if hasattr(module, 'drop_prob'):  # NumPy's number, of mmpretrain, breaks graphs
                 module.drop_prob = float(module.drop_prob)
-        for layer in self.student['head'].prototype_layers():
-            layer.log_normalizer = self.compiled(layer.log_normalizer)
+        self._log_normalizer = self.compiled(vmf_log_normalizer)
+        self._image_slice = None
+        if compile is not None:
+            self._image_slice = self.compiled(image_slice)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
         self.num_prefix_tokens = encoder.num_extra_tokens
         self.image_center = self._build_center(center_space, center_momentum)
@@ -222,18 +233,22 @@ class TeacherStudent(BaseSelfSupervisor):
         images = torch.cat(inputs) if isinstance(inputs, (list, tuple)) else inputs
         return self.teacher['backbone'](images)
 
-    def biases(self) -> tuple[list[Tensor | None], list[Tensor | None]]:
-        """The student's and the teacher's :meth:`ProjectionHead.biases`."""
-        with torch.no_grad():
-            teacher = self.teacher['head'].biases(self.teacher_temperature)
-        return self.student['head'].biases(self.student_temperature), teacher
+    def biases(self) -> Biases:
+        """The student's and the teacher's, one a prototype layer; all are formed together."""
+        own = self.student['head'].concentrations(self.student_temperature)
+        levels = self.student['head'].prototype_layers()
+        if own is None:
+            return [None] * len(levels), [None] * len(levels)
+        theirs = self.teacher['head'].concentrations(self.teacher_temperature)
+        both = self._log_normalizer(torch.cat([own, theirs]), levels[0].dimension)
+        return list(both[: len(levels)]), list(both[len(levels) :].detach())
 
     def image_loss(
         self,
         student_classes: Tensor,
         teacher_classes: Tensor,
         num_crops: int,
-        biases: tuple[list[Tensor | None], list[Tensor | None]] | None = None,
+        biases: Biases | None = None,
         batches: list[int] | None = None,
     ) -> dict[str, Tensor]:
         """Image-level term, what moves its centre, and what the teacher's outputs look like.
@@ -254,44 +269,47 @@ class TeacherStudent(BaseSelfSupervisor):
             teacher = teacher_head.image_prototypes.logits(
                 teacher_head(teacher_classes), self.teacher_temperature, teachers[0]
             )
+            shift = self.image_center.shift(self.teacher_temperature)
+            log_sum = self.image_center.new_log_sum()
+            images = sum(
+                batches or distributed.sizes_of_ranks(len(teacher.features) // 2, shift.device)
+            )
+        learns = student.features.requires_grad and is_half(student.features)
+        if self._image_slice is not None and learns and num_crops == 2:
+            health: dict[str, Tensor] = {}
+
+            def fuse(*given: Any) -> SliceResult:
+                result, found = self._image_slice(*given)
+                health.update(found)
+                return result
+
+            target = cross_view_target(
+                teacher,
+                shift,
+                global_objects=images,
+                ranks=distributed.world_size(),
+                log_probability_sum=log_sum,
+            )
+            rows = len(student.features)
+            loss = sliced_cross_entropy(student, [target], slice_rows=rows, fuse=fuse).loss
+        else:
             # Two rows an image: these logits may exist as a whole, and everything reads them once.
             logits = teacher.dense()
-            log_p = torch.log_softmax(
-                logits - self.image_center.shift(self.teacher_temperature), dim=1
-            )
-            images = sum(batches or distributed.sizes_of_ranks(len(log_p) // 2, log_p.device))
+            log_p = torch.log_softmax(logits - shift, dim=1)
             target = image_target(
                 log_p.exp(),
                 num_crops=num_crops,
                 global_batch=images,
                 ranks=distributed.world_size(),
             )
-            log_sum = self.image_center.new_log_sum()
             if log_sum is not None:
                 accumulate_log_probability(log_sum, logits)
-            self.image_center.observe(teacher, global_rows=2 * images, log_sum=log_sum)
-        loss = sliced_cross_entropy(student, [target], slice_rows=self.rows_at_a_time(log_p)).loss
-        return dict(loss_image=distributed.global_value(loss), **self._teacher_health(log_p))
+            rows = self.rows_at_a_time(log_p)
+            loss = sliced_cross_entropy(student, [target], slice_rows=rows).loss
+            health = self._teacher_health(log_p)
+        self.image_center.observe(teacher, global_rows=2 * images, log_sum=log_sum)
+        return dict(loss_image=distributed.global_value(loss), **health)
 
 
 def _tokens(backbone: nn.Module, images: Tensor) -> Tensor:
     return backbone(images)[-1]
-
-
-def teacher_health(log_p: Tensor) -> dict[str, Tensor]:
-    """How peaked and how diverse the teacher's image-level targets are; collapse shows here.
-
-    Args:
-        log_p: (n, P) log-probabilities of the targets.
-
-    Returns:
-        ``teacher_entropy``: mean entropy of a target, nats; log P when uniform, 0 when one-hot.
-        ``teacher_kl_uniform``: KL of the batch-mean target to the uniform distribution, nats; log P
-        when all images choose one prototype, 0 when the teacher is uniform.
-    """
-    p = log_p.exp()
-    mean = p.mean(0)
-    return dict(
-        teacher_entropy=-(p * log_p).sum(1).mean(),
-        teacher_kl_uniform=math.log(p.shape[1]) + torch.special.xlogy(mean, mean).sum(),
-    )

@@ -80,10 +80,23 @@ class Assignment:
     Attributes:
         labels: (B, 2N) int64 in [0, K); the first N columns are view 1.
         counts: (B, 2, K) tokens of each cluster in each view.
+        size_spread: () what is logged of them: standard deviation over mean of the sizes of
+            clusters that have a token.
     """
 
     labels: Tensor
     counts: Tensor
+    size_spread: Tensor
+
+    @classmethod
+    def of(cls, labels: Tensor, counts: Tensor) -> Assignment:
+        """With its figure for the log."""
+        sizes = counts.sum(1).float()
+        filled = sizes > 0
+        count = filled.sum()
+        mean = sizes.sum() / count
+        variance = torch.where(filled, sizes - mean, 0.0).square().sum() / count
+        return cls(labels, counts, variance.sqrt() / mean)
 
     @property
     def valid(self) -> Tensor:
@@ -173,7 +186,7 @@ def cluster_joint_views(
                 prior = members.sum(1).add_(1e-2).div_(num_tokens + 1e-2 * clusters)
             centroids = F.normalize(torch.bmm(members.transpose(1, 2), tokens), dim=-1)
         counts = members.view(batch, 2, num_tokens // 2, clusters).sum(2).long()
-    return Assignment(labels, counts)
+    return Assignment.of(labels, counts)
 
 
 def _is_zero(weight: float | Tensor) -> bool:

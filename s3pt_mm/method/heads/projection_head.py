@@ -165,10 +165,10 @@ class ProjectionHead(BaseModule):
             layer for layer in (self.image_prototypes, self.object_prototypes) if layer is not None
         ]
 
-    def biases(self, temperature: float) -> list[Tensor | None]:
-        """Bias of each of :meth:`prototype_layers`; those of both levels are formed together."""
+    def concentrations(self, temperature: float) -> Tensor | None:
+        """(levels, P) kappa of vMF prototypes, levels as in :meth:`prototype_layers`, or None."""
         layers = self.prototype_layers()
-        if len(layers) == 1 or layers[0].kind == 'plain':
-            return [layer.bias(temperature) for layer in layers]
+        if layers[0].kind == 'plain':
+            return None
         gains = torch.stack([layer.free_gain().squeeze(1) for layer in layers])
-        return list(layers[0].log_normalizer(gains.abs() / temperature, layers[0].dimension))
+        return gains.abs() / temperature

@@ -49,7 +49,6 @@ class Prototypes(nn.Module):
         self.weight_v = nn.Parameter(torch.empty(num_prototypes, dimension))
         self.weight_g = nn.Parameter(torch.ones(num_prototypes, 1), requires_grad=not unit_norm)
         self.unit_norm = unit_norm
-        self.log_normalizer = vmf_log_normalizer
         self.frozen = False
         # What nn.Linear does, and so DINO's last layer; only the direction matters.
         bound = dimension**-0.5
@@ -63,7 +62,7 @@ class Prototypes(nn.Module):
         """(P,) vMF log-normaliser at ``kappa = |w| / temperature``; None for plain logits."""
         if self.kind == 'plain':
             return None
-        return self.log_normalizer(self.free_gain().squeeze(1).abs() / temperature, self.dimension)
+        return vmf_log_normalizer(self.free_gain().squeeze(1).abs() / temperature, self.dimension)
 
     def free_gain(self) -> Tensor:
         """(P, 1) gain, a constant while the layer is frozen."""

@@ -124,6 +124,11 @@ def product_dtype(features: Tensor) -> torch.dtype:
     return autocast_dtype(features) or accumulation_dtype(features)
 
 
+def is_half(features: Tensor) -> bool:
+    """Whether the large products run in half precision."""
+    return product_dtype(features) in (torch.float16, torch.bfloat16)
+
+
 def autocast_dtype(rows: Tensor) -> torch.dtype | None:
     """What autocast makes of ``rows``, or None where it leaves them alone."""
     device = rows.device.type

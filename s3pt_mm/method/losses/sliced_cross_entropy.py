@@ -21,7 +21,7 @@ from s3pt_mm.method.losses.fused_slice import SliceResult
 from s3pt_mm.method.losses.prototype_logits import (
     PrototypeLogits,
     SliceLogits,
-    product_dtype,
+    is_half,
     softmax_and_log_sum,
     through_weight_norm,
 )
@@ -83,7 +83,7 @@ def sliced_cross_entropy(
                 f'length: {lengths}'
             )
     kernels = kernel_for('cross_entropy', student.features.device, implementation)
-    half = product_dtype(student.features) in (torch.float16, torch.bfloat16)
+    half = is_half(student.features)
     leaves = student.features, student.weight, student.gain, student.bias
     if kernels is not None and half and all(target.factored for target in targets):
         return CrossEntropy(*TiledCrossEntropy.apply(*leaves, student, tuple(targets), kernels))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -36,6 +37,7 @@ def cycle_consistent_neighbours(
     view: int,
     offset: int = 0,
     memory: str | float = 'auto',
+    fuse: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
 ) -> Neighbours:
     """Nearest queue object of each object, kept if the other view leads back (CrIBo, section 3.3).
 
@@ -51,6 +53,7 @@ def cycle_consistent_neighbours(
         offset: Index in ``returning`` of this rank's first object.
         memory: For similarities that exist at a time: 'auto' or gigabytes
             (:func:`~s3pt_mm.method.row_limits.row_limit`).
+        fuse: :func:`largest`, compiled: one pass over the similarities in place of three.
 
     Returns:
         Positions and consistency; with an empty queue no object is consistent.
@@ -67,14 +70,16 @@ def cycle_consistent_neighbours(
             on_cpu=_ROWS,
             bytes_per_row=8 * (len(outgoing) + outgoing.shape[1]),
         )
-        positions = _nearest_in_queue(outgoing, queue, view, chunk)
+        positions = _nearest_in_queue(outgoing, queue, view, chunk, fuse)
         back = F.normalize(queue.take(1 - view, positions).to(returning), dim=1)
         ends = (back @ F.normalize(returning, dim=1).T).argmax(dim=1)
     origin = torch.arange(len(outgoing), device=outgoing.device) + offset
     return Neighbours(positions, ends == origin)
 
 
-def _nearest_in_queue(objects: Tensor, queue: ObjectQueue, view: int, chunk: int) -> Tensor:
+def _nearest_in_queue(
+    objects: Tensor, queue: ObjectQueue, view: int, chunk: int, fuse: Callable | None
+) -> Tensor:
     """(n,) ring position of the largest cosine, in chunks of the queue's rows."""
     count, extra = len(objects), padding(len(objects), objects.device)
     if extra:
@@ -97,8 +102,11 @@ def _nearest_in_queue(objects: Tensor, queue: ObjectQueue, view: int, chunk: int
                 similarity = objects @ wide[: stop - start].copy_(rows).T
             else:
                 similarity = half_products(halves, rows)
-            similarity.mul_(queue.inverse_norms[view, start:stop])
-            value, index = similarity.max(dim=1)
+            norms = queue.inverse_norms[view, start:stop]
+            if fuse is None:
+                value, index = similarity.mul_(norms).max(dim=1)
+            else:
+                value, index = fuse(similarity, norms)
             better = value > best
             best = torch.where(better, value, best)
             where = torch.where(better, index + start, where)
@@ -106,25 +114,30 @@ def _nearest_in_queue(objects: Tensor, queue: ObjectQueue, view: int, chunk: int
 
 
 def split_halves(unit: Tensor) -> Tensor:
-    """(n, d) rows of norm 1 -> (2, n, d) float16 whose sum is 1024 times them, to 22 bits.
+    """(n, d) rows of norm 1 -> (n, 2 d) float16, two halves that sum to 1024 times them.
 
     Of a number x the first half rounds 1024 x to 11 bits, the second what is left to 11 more. 1024
     keeps the second above float16's subnormals for all |x| over 2e-5, and changes no order.
     """
     scaled = unit.float() * 1024
     high = scaled.half()
-    return torch.stack([high, (scaled - high).half()])
+    return torch.cat([high, (scaled - high).half()], dim=1)
 
 
 def half_products(halves: Tensor, rows: Tensor) -> Tensor:
-    """(2, n, d) :func:`split_halves` and (m, d) float16 -> (n, m) float32 products of their sum.
+    """(n, 2 d) :func:`split_halves` and (m, d) float16 -> (n, m) float32 products of their sum.
 
     The tensor cores multiply halves exactly and add in float32, so the error is that of a float32
     product but for ``2^-22 |x| |row|``, under float32's own ``d`` roundings of ``2^-24`` for
-    d > 4.
+    d > 4. One product of twice the length: the (n, m) numbers are written once.
     """
-    high, low = halves
+    rows = torch.cat([rows, rows], dim=1)
     if not rows.is_cuda:
-        return high.float() @ rows.float().T + low.float() @ rows.float().T
-    products = torch.mm(low, rows.T, out_dtype=torch.float32)
-    return torch.addmm(products, high, rows.T, out_dtype=torch.float32)
+        return halves.float() @ rows.float().T
+    return torch.mm(halves, rows.T, out_dtype=torch.float32)
+
+
+def largest(similarity: Tensor, inverse_norms: Tensor) -> tuple[Tensor, Tensor]:
+    """(n, m) products and (m,) -> largest cosine of each row (n,) and where (n,)."""
+    value, index = (similarity * inverse_norms).max(dim=1)
+    return value, index

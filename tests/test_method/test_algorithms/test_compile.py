@@ -17,10 +17,12 @@ def test_graphs_do_not_break_and_losses_agree(
 ) -> None:
     """Teacher and student, DINO's second resolution, clustering, vMF with and without
     gradient, and what is logged of teacher and clusters."""
-    options = dict(dynamic=False, fullgraph=True, backend='aot_eager')
 
-    def compiled(self: TeacherStudent, function):  # noqa: ANN001, ANN202
-        return function if self.compile_mode is None else torch.compile(function, **options)
+    def compiled(self: TeacherStudent, function, same_shapes=True):  # noqa: ANN001, ANN202
+        if self.compile_mode is None:
+            return function
+        dynamic = False if same_shapes else None
+        return torch.compile(function, dynamic=dynamic, fullgraph=True, backend='aot_eager')
 
     monkeypatch.setattr(TeacherStudent, 'compiled', compiled)  # inductor would take a minute
     torch._dynamo.reset()

@@ -145,7 +145,7 @@ def test_a_batch_without_any_object(cls: type, monkeypatch: pytest.MonkeyPatch) 
             ],
             1,
         )
-        return Assignment(labels, counts)
+        return Assignment.of(labels, counts)
 
     monkeypatch.setattr(model, 'cluster', apart)
     losses = run_loss(model, batch())
