@@ -1,6 +1,6 @@
 """What one step at full size would take on a GPU, on paper: today's launches in their order.
 
-``python -m tests.test_pretend.paper [CONFIG] [--images 32] [--objects 60] [--eager]``
+``python -m tests.test_pretend.paper [CONFIG] [--images 32] [--objects 14 60] [--out FILE]``
 
 The step of a shipped config runs on the pretend accelerator without any numbers (tensors of shapes
 alone, so that full size costs nothing), with a full queue and a given number of valid objects an
@@ -14,8 +14,10 @@ the device begins a kernel when it has been launched and the one before is throu
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,33 +26,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from tests.test_pretend import device
+from tests.test_pretend.clocks import Event, Machine, play
 from tests.test_pretend.log import LOG, place
-
-
-@dataclass(frozen=True)
-class Machine:
-    """An H100 and its host, as docs/performance.md has measured them (2026-11-27).
-
-    Attributes:
-        products: FLOP/s of large half-precision products.
-        single: The same in float32.
-        bandwidth: Bytes/s.
-        kernel: Seconds that the smallest kernel takes.
-        launch: Seconds of the host for a kernel launched from C++ (backward, optimiser).
-        python: The same with Python in front (forward).
-        replay: Seconds of the host for a CUDA graph.
-        between: Seconds of the host between two steps: hooks, loop, the batch.
-    """
-
-    products: float = 400e12
-    single: float = 40e12
-    bandwidth: float = 2.5e12
-    kernel: float = 2.5e-6
-    launch: float = 10e-6
-    python: float = 20e-6
-    replay: float = 150e-6
-    between: float = 1.5e-3
-
 
 # Seconds of what is replayed, measured on an H100 at 32 images (docs/performance.md); the networks'
 # 11.2 ms are shared out by their products.
@@ -63,18 +40,6 @@ GRAPHS = {
     'vmf_log_normalizer backward': 0.1e-3,
     'image_slice without gradient': 0.1e-3,
 }
-
-
-@dataclass
-class Event:
-    """One thing that the host did: a kernel of ``seconds`` on the device, a wait, a mark."""
-
-    kind: str
-    seconds: float = 0.0
-    count: int = 1
-    where: str = ''
-    graph: str | None = None
-    number: int | None = None
 
 
 @dataclass
@@ -124,73 +89,6 @@ def kernel_seconds(
 def _bytes(tensor: Tensor) -> int:
     held = device.held(tensor)
     return min(held.numel() * held.element_size(), held.untyped_storage().nbytes())
-
-
-@dataclass
-class Estimate:
-    """Of one step, in milliseconds where not said otherwise."""
-
-    step: float
-    busy: float
-    host: float
-    launches: int
-    kernels: int
-    waits: int
-    idle_at: list[tuple[str, float]]
-
-
-def play(
-    events: list[Event], machine: Machine, graphs: dict[str, float], steps: int = 3
-) -> Estimate:
-    """Run both clocks over ``steps`` equal steps; figures are of the last one.
-
-    Args:
-        events: Of a step.
-        machine: Whose times.
-        graphs: Seconds on the device of what is replayed as one; what is not named runs kernel by
-            kernel.
-        steps: Enough to settle.
-    """
-    host = there = 0.0
-    idle: dict[str, float] = {}
-    for _ in range(steps):
-        begin, busy, work, launches, waits, last = there, 0.0, 0.0, 0, 0, None
-        marks: dict[int | None, float] = {}
-        idle = {}
-        host += machine.between
-        for event in events:
-            cost = seconds = 0.0
-            if event.kind == 'mark':
-                marks[event.number] = there
-            elif event.kind == 'wait':
-                host, waits = max(host, marks.get(event.number, there)), waits + 1
-                cost = machine.launch
-            elif event.graph in graphs:
-                if event.graph != last:
-                    cost, seconds, launches = machine.replay, graphs[event.graph], launches + 1
-            else:
-                in_python = event.where.partition(':')[0] != 'autograd and optimiser'
-                cost = event.count * (machine.python if in_python else machine.launch)
-                seconds, launches = event.seconds, launches + event.count
-            if event.kind == 'kernel':
-                last = event.graph
-            host, work = host + cost, work + cost
-            if seconds:
-                if host > there:
-                    where = event.graph or event.where.partition(':')[0]
-                    idle[where] = idle.get(where, 0.0) + 1e3 * (host - there)
-                there, busy = max(host, there) + seconds, busy + seconds
-    most = sorted(idle.items(), key=lambda item: -item[1])[:8]
-    kernels = sum(event.count for event in events if event.kind == 'kernel')
-    return Estimate(
-        1e3 * (there - begin),
-        1e3 * busy,
-        1e3 * (work + machine.between),
-        launches,
-        kernels,
-        waits,
-        most,
-    )
 
 
 class _Edge(torch.autograd.Function):
@@ -319,13 +217,22 @@ if __name__ == '__main__':
     parser.add_argument('config', nargs='?', default='s3pt/vits16_nuscenes.py')
     parser.add_argument('--images', type=int, default=32)
     parser.add_argument('--objects', type=int, nargs='+', default=[14, 60])
+    parser.add_argument('--out', type=Path, help='JSON')
     arguments = parser.parse_args()
     from tests.test_pretend.steps import settle
 
     settle()
-    machine = Machine()
+    machine, found = Machine(), {}
     for objects in arguments.objects:
         events = step(arguments.config, arguments.images, objects, machine)
-        for name, graphs in (('as shipped', {}), ('CUDA graphs', GRAPHS)):
+        for name, graphs in (('launched one by one', {}), ('CUDA graphs', GRAPHS)):
             estimate = play(events, machine, graphs)
-            print(f'{arguments.images} images, {objects} objects an image, {name}: {estimate}')
+            found[f'{objects} {name}'] = asdict(estimate)
+            print(
+                f'{arguments.images} images, {objects} objects an image, {name}: '
+                f'step {estimate.step:.1f} ms, device {estimate.busy:.1f}, '
+                f'host {estimate.host:.1f}, '
+                f'{estimate.launches} launches, {estimate.kernels} kernels, {estimate.waits} waits'
+            )
+    if arguments.out:
+        arguments.out.write_text(json.dumps(found, indent=1))
