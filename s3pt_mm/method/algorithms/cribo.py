@@ -29,7 +29,7 @@ from s3pt_mm.method.losses import (
     cross_view_target,
     sliced_cross_entropy,
 )
-from s3pt_mm.method.losses.fused_slice import fused_slice
+from s3pt_mm.method.losses.fused_slice import any_rows, fused_slice
 from s3pt_mm.method.losses.prototype_logits import PrototypeLogits, accumulation_dtype
 from s3pt_mm.method.memory import ObjectQueue
 from s3pt_mm.method.memory.neighbours import largest
@@ -95,7 +95,7 @@ class CrIBo(TeacherStudent):
         self._cluster_joint_views = self.compiled(cluster_joint_views)
         self._fused_slice = self._largest = None
         if self.compile_mode is not None:
-            self._fused_slice = self.compiled(fused_slice, same_shapes=False)
+            self._fused_slice = any_rows(self.compiled(fused_slice, same_shapes=False))
             self._largest = self.compiled(largest, same_shapes=False)
         self._depth_checked = False
 
@@ -227,7 +227,7 @@ class CrIBo(TeacherStudent):
         )
         global_rows = 2 * found.everybody.shape[1]
         self.object_center.observe(teacher, global_rows=global_rows, log_sum=log_sum)
-        self.queue.stage(found.everybody, torch.cat(found.per_image))
+        self.queue.stage(found.everybody, torch.cat(list(found.per_image)))
         cross_image = terms[1] if len(targets) > 1 else torch.zeros_like(terms[0])
         # Both terms share one pass over the student's logits: the first carries the gradient.
         return dict(
@@ -247,6 +247,7 @@ class CrIBo(TeacherStudent):
         self, found: LookUp, own: PrototypeLogits, shift: Tensor, global_counts: Tensor
     ) -> Target:
         """Only the neighbours that teach are read and projected, by today's teacher head."""
+        assert found.neighbours is not None and found.consistent is not None  # the caller asked
         consistent = found.consistent()  # the second wait
         positions = found.neighbours.positions.flatten()
         rows = send(consistent.flatten().nonzero().squeeze(1), positions.device)

@@ -30,7 +30,7 @@ def teacher_health(log_p: Tensor) -> dict[str, Tensor]:
     )
 
 
-def image_slice(
+def health_and_slice(
     products: Tensor,
     factor: Tensor,
     bias: Tensor | None,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from s3pt_mm.common.models import load_strictly
 from s3pt_mm.method import distributed
-from s3pt_mm.method.algorithms.teacher_health import image_slice, teacher_health
+from s3pt_mm.method.algorithms.teacher_health import health_and_slice, teacher_health
 from s3pt_mm.method.backbone import REFERENCE as REFERENCE_BACKBONE
 from s3pt_mm.method.heads import ProjectionHead
 from s3pt_mm.method.host import Scalars
@@ -125,7 +125,7 @@ class TeacherStudent(BaseSelfSupervisor):
         self._log_normalizer = self.compiled(vmf_log_normalizer)
         self._image_slice = None
         if compile is not None:
-            self._image_slice = self.compiled(image_slice)
+            self._image_slice = self.compiled(health_and_slice)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
         self.num_prefix_tokens = encoder.num_extra_tokens
         self.image_center = self._build_center(center_space, center_momentum)
@@ -275,11 +275,12 @@ class TeacherStudent(BaseSelfSupervisor):
                 batches or distributed.sizes_of_ranks(len(teacher.features) // 2, shift.device)
             )
         learns = student.features.requires_grad and is_half(student.features)
-        if self._image_slice is not None and learns and num_crops == 2:
-            health: dict[str, Tensor] = {}
+        image_slice = self._image_slice
+        health: dict[str, Tensor] = {}
+        if image_slice is not None and learns and num_crops == 2:
 
             def fuse(*given: Any) -> SliceResult:
-                result, found = self._image_slice(*given)
+                result, found = image_slice(*given)
                 health.update(found)
                 return result
 

@@ -7,8 +7,8 @@ five times, and one tensor of their size is written: the gradient.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -92,6 +92,17 @@ def fused_slice(
     narrow = (gradient / largest).to(products.dtype)
     by_bias = narrow.float().sum(0) * largest
     return SliceResult(narrow, largest, by_bias, torch.stack(terms), columns)
+
+
+def any_rows(compiled: Callable[..., SliceResult]) -> Callable[..., SliceResult]:
+    """``compiled`` for numbers of rows that change from step to step: torch is told beforehand."""
+
+    def call(products: Tensor, factor: Tensor, bias: Tensor | None, taught: Any, *rest: Any) -> Any:
+        for rows in (products, *(r for one in taught for r in (one.products, one.coefficients))):
+            torch._dynamo.maybe_mark_dynamic(rows, 0)
+        return compiled(products, factor, bias, taught, *rest)
+
+    return call
 
 
 def _logits(products: Tensor, factor: Tensor, bias: Tensor | None) -> Tensor:

@@ -111,12 +111,12 @@ class _SlicedCrossEntropy(torch.autograd.Function):
         need = ctx.needs_input_grad[:4]
         grads = SliceGradients(slices, need) if any(need) else None
         plans = [SlicePlan(target, len(features), slice_rows) for target in targets]
-        fused = fuse is not None and grads is not None and all(plan.fusible for plan in plans)
+        fusible = all(plan.fusible for plan in plans)
         parts = []
         # The products above know autocast's dtype; everything else stays in float32.
         with torch.autocast(features.device.type, enabled=False):
             for piece, begin in enumerate(range(0, len(features), slice_rows)):
-                if fused:
+                if fusible and fuse is not None and grads is not None:
                     parts.append(_fused(fuse, slices, plans, piece, begin, grads))
                 else:
                     parts.append(_in_place(slices, plans, piece, begin, grads))
@@ -207,10 +207,9 @@ def _fused(
     products, factor = slices.products(plans[0].rows(begin)), slices.factor
     if not isinstance(factor, Tensor):
         factor = torch.full((), factor, device=products.device)
-    for rows in (products, *(rows for one in taught for rows in (one.products, one.coefficients))):
-        torch._dynamo.maybe_mark_dynamic(rows, 0)  # numbers of objects change from step to step
     found = fuse(products, factor, slices.bias, taught, wants)
-    for total, here in zip(filter(lambda x: x is not None, log_sums), found.columns, strict=True):
+    wanted = [total for total in log_sums if total is not None]
+    for total, here in zip(wanted, found.columns, strict=True):
         torch.logaddexp(total, here, out=total)
     grads.add_narrow(begin, found.gradient, found.peak, found.by_bias)
     return found.terms

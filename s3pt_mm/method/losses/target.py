@@ -82,7 +82,7 @@ class SlicePlan:
         """Whether :meth:`taught` can say it: factored, and at most one teacher a student row."""
         once = bool((self.host_rows[1:] != self.host_rows[:-1]).all())
         every = self.aligned or self.target.log_probability_sum is None
-        return self.target.factored and self.target.num_rows > 0 and once and every
+        return self.target.factored and once and every
 
     def rows(self, begin: int) -> slice:
         """Student rows of the slice."""
@@ -117,7 +117,9 @@ class SlicePlan:
         taught = self.teacher_rows[first:last]
         if not self.aligned:
             own, count = self.host_rows[first:last] - begin, last - first
-            position = torch.zeros(len(range(*self.rows(begin).indices(self.num_rows))), dtype=int)
+            position = torch.zeros(
+                len(range(*self.rows(begin).indices(self.num_rows))), dtype=torch.int64
+            )
             position[own] = torch.arange(count)
             rows = send(position, device)
             dense = coefficients.new_zeros(len(position))
@@ -133,5 +135,8 @@ class SlicePlan:
         shift = bias
         if center is not None:
             shift = -center if bias is None else bias - center
-        products = teacher.products(taught)
+        if self.target.num_rows:
+            products = teacher.products(taught)
+        else:  # no neighbour in the whole batch: the first steps
+            products = teacher.weight.new_zeros(len(taught), len(teacher.weight))
         return Taught(products, factor, bias, shift, rows, coefficients)

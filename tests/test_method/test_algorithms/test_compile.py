@@ -10,13 +10,9 @@ from s3pt_mm.method.algorithms import DINO, S3PT, TeacherStudent
 from tests.test_method.test_algorithms.test_methods import batch, make, run_loss, total
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(('cls', 'graphs'), [(S3PT, 7), (DINO, 4)])
-def test_graphs_do_not_break_and_losses_agree(
-    cls: type[TeacherStudent], graphs: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Teacher and student, DINO's second resolution, clustering, vMF with and without
-    gradient, and what is logged of teacher and clusters."""
+@pytest.fixture(autouse=True)
+def _without_inductor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would take a minute: graphs are made and run as they are."""
 
     def compiled(self: TeacherStudent, function, same_shapes=True):  # noqa: ANN001, ANN202
         if self.compile_mode is None:
@@ -24,9 +20,17 @@ def test_graphs_do_not_break_and_losses_agree(
         dynamic = False if same_shapes else None
         return torch.compile(function, dynamic=dynamic, fullgraph=True, backend='aot_eager')
 
-    monkeypatch.setattr(TeacherStudent, 'compiled', compiled)  # inductor would take a minute
+    monkeypatch.setattr(TeacherStudent, 'compiled', compiled)
     torch._dynamo.reset()
     utils.counters.clear()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(('cls', 'graphs'), [(S3PT, 7), (DINO, 4)])
+def test_graphs_do_not_break_and_losses_agree(cls: type[TeacherStudent], graphs: int) -> None:
+    """Teacher and student, DINO's second resolution, clustering, vMF with and without
+    gradient, and what is logged of teacher and clusters."""
+
     found = []
     for mode in (None, 'default'):
         torch.manual_seed(0)
@@ -48,3 +52,36 @@ def test_graphs_do_not_break_and_losses_agree(
     torch.testing.assert_close(found[0], found[2])
     torch.testing.assert_close(found[1], found[3], rtol=1e-3, atol=1e-6)
     assert utils.counters['stats']['unique_graphs'] == graphs
+
+
+@pytest.mark.slow
+def test_half_precision_takes_the_fused_forms() -> None:
+    """The image-level term and the objects' cross-entropy; the same losses and gradients."""
+    found = []
+    for mode in (None, 'default'):
+        torch.manual_seed(0)
+        model = make(S3PT, compile=mode, backbone='S3PTVisionTransformer')
+        model.init_weights()
+        model.epoch, calls = 1, []
+        for name in ('_fused_slice', '_image_slice') if mode else ():
+            form = getattr(model, name)
+
+            def call(*args, form=form, name=name, calls=calls):  # noqa: ANN001, ANN002, ANN202
+                calls.append(name)
+                return form(*args)
+
+            setattr(model, name, call)
+        for step in range(2):  # the memory is empty in the first
+            torch.manual_seed(step)
+            with torch.autocast('cpu', torch.bfloat16):
+                losses = run_loss(model, batch(2))
+            total(losses).backward()
+            model.update_teacher(0.99)
+        gradients = [p.grad for p in model.student.parameters() if p.grad is not None]
+        found.append((losses, torch.cat([g.flatten() for g in gradients])))
+    assert calls == 2 * ['_image_slice', '_fused_slice']
+    (plain, by_plain), (fused, by_fused) = found
+    assert plain.keys() == fused.keys()
+    for name, value in plain.items():
+        torch.testing.assert_close(fused[name], value, rtol=0.01, atol=0.01, msg=name)
+    assert (by_fused - by_plain).norm() / by_plain.norm() < 0.05
