@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from mmengine.model import BaseModel, ModuleDict
@@ -14,19 +14,11 @@ from torch import Tensor, nn
 
 from s3pt_mm.common.models import load_strictly
 from s3pt_mm.method import distributed
-from s3pt_mm.method.algorithms.teacher_health import health_and_slice, teacher_health
+from s3pt_mm.method.algorithms.image_level import health_and_slice, image_term, teacher_health
 from s3pt_mm.method.backbone import REFERENCE as REFERENCE_BACKBONE
 from s3pt_mm.method.heads import ProjectionHead
 from s3pt_mm.method.host import Scalars
-from s3pt_mm.method.losses import (
-    Center,
-    cross_view_target,
-    image_target,
-    sliced_cross_entropy,
-    vmf_log_normalizer,
-)
-from s3pt_mm.method.losses.fused_slice import SliceResult
-from s3pt_mm.method.losses.prototype_logits import accumulate_log_probability, is_half
+from s3pt_mm.method.losses import Center, vmf_log_normalizer
 from s3pt_mm.method.memory import ObjectQueue
 from s3pt_mm.method.row_limits import row_limit
 
@@ -274,40 +266,16 @@ class TeacherStudent(BaseSelfSupervisor):
             images = sum(
                 batches or distributed.sizes_of_ranks(len(teacher.features) // 2, shift.device)
             )
-        learns = student.features.requires_grad and is_half(student.features)
-        image_slice = self._image_slice
-        health: dict[str, Tensor] = {}
-        if image_slice is not None and learns and num_crops == 2:
-
-            def fuse(*given: Any) -> SliceResult:
-                result, found = image_slice(*given)
-                health.update(found)
-                return result
-
-            target = cross_view_target(
-                teacher,
-                shift,
-                global_objects=images,
-                ranks=distributed.world_size(),
-                log_probability_sum=log_sum,
-            )
-            rows = len(student.features)
-            loss = sliced_cross_entropy(student, [target], slice_rows=rows, fuse=fuse).loss
-        else:
-            # Two rows an image: these logits may exist as a whole, and everything reads them once.
-            logits = teacher.dense()
-            log_p = torch.log_softmax(logits - shift, dim=1)
-            target = image_target(
-                log_p.exp(),
-                num_crops=num_crops,
-                global_batch=images,
-                ranks=distributed.world_size(),
-            )
-            if log_sum is not None:
-                accumulate_log_probability(log_sum, logits)
-            rows = self.rows_at_a_time(log_p)
-            loss = sliced_cross_entropy(student, [target], slice_rows=rows).loss
-            health = self._teacher_health(log_p)
+        loss, health = image_term(
+            student,
+            teacher,
+            shift,
+            images=images,
+            num_crops=num_crops,
+            slice_rows=self.rows_at_a_time(student.features),
+            log_probability_sum=log_sum,
+            forms=(self._image_slice, self._teacher_health),
+        )
         self.image_center.observe(teacher, global_rows=2 * images, log_sum=log_sum)
         return dict(loss_image=distributed.global_value(loss), **health)
 
