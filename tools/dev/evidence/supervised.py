@@ -52,8 +52,9 @@ def train_supervised(
     classes = len(images.class_set.classes)
     pictures, labels = _load(images)
     generator = torch.Generator().manual_seed(seed)
-    head = nn.Linear(backbone.embed_dims, classes)
-    nn.init.zeros_(head.weight)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        head = nn.Linear(backbone.embed_dims, classes)
     parameters = [p for p in (*backbone.parameters(), *head.parameters()) if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.04)
     warm = max(1, steps // 10)
