@@ -18,7 +18,7 @@ from s3pt_mm.hosts.options import read_options
 from tools.dev.demo.steps import ROOT, run_tool, until_stopped
 
 CONFIG = 'configs/toydrive/demo_s3pt_vitt16.py'
-# The probe looks at 64; ToyDrive's default of 512 is for learning from labels and takes minutes more.
+# The probe looks at 64; ToyDrive's default of 512 is for learning from labels, and takes longer.
 LABELLED_PHOTOS = 96
 
 
