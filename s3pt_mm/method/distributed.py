@@ -55,7 +55,7 @@ def start_sizes(size: int, device: torch.device | str) -> Callable[[], list[int]
     """Begin :func:`sizes_of_ranks`; the function that is returned waits and gives the numbers."""
     if dist.get_world_size() == 1:
         return lambda: [size]
-    sizes = fetch(torch.cat(dist.all_gather(torch.tensor([size], device=device))))
+    sizes = fetch(torch.cat(dist.all_gather(torch.full((1,), size, device=device))))
     return lambda: sizes().tolist()
 
 

@@ -126,7 +126,7 @@ NAMED = (
     ),
     Named(
         'KL to uniform in another base',
-        's3pt_mm/method/algorithms/teacher_student.py',
+        's3pt_mm/method/algorithms/image_level.py',
         'teacher_kl_uniform=math.log(p.shape[1])',
         'teacher_kl_uniform=math.log2(p.shape[1])',
         ('tests/test_method/test_algorithms/test_teacher_health.py',),
