@@ -60,9 +60,11 @@ def explain(error: Exception) -> str:
         return missing_extra(error) or str(error)
     path = Path(os.fsdecode(error.filename or '.')).absolute()
     place = next((folder for folder in path.parents if folder.is_dir()), path)
+    room = 'Make room'
+    if error.filename:
+        room += f' ({shutil.disk_usage(place).free / 2**20:.0f} MiB free there)'
     remedy = {
-        errno.ENOSPC: 'Make room'
-        + f' ({shutil.disk_usage(place).free / 2**20:.0f} MiB free there)' * bool(error.filename),
+        errno.ENOSPC: room,
         errno.EDQUOT: 'Make room: the quota is used up',
         errno.EFBIG: 'The file system or a limit (ulimit -f) allows no larger file',
         errno.EROFS: 'It is read-only: choose another place to write to',

@@ -121,8 +121,8 @@ def marked(recorder: Recorder, function: Callable, same_shapes: bool = True) -> 
             read, kernels = _bytes(first), 2
             if function.__name__ == 'fused_slice':
                 read, kernels = 3 * read + _bytes(result.gradient), 4 + 3 * len(others[2])
-                for one, wanted in zip(*others[2:], strict=True):
-                    read += (3 + 2 * wanted) * _bytes(one.products)
+                for one in others[2]:
+                    read += (3 + 2 * one.wants_columns) * _bytes(one.products)
             seconds = read / recorder.machine.bandwidth
             recorder.events.append(Event('kernel', seconds, kernels, function.__name__))
             return result
@@ -155,16 +155,11 @@ def marked(recorder: Recorder, function: Callable, same_shapes: bool = True) -> 
 
 def step(config: str, images: int, objects: int, machine: Machine) -> list[Event]:
     """The events of one optimiser step of a shipped pre-training config at full size."""
-    from types import SimpleNamespace
-
     from mmengine.config import Config
-    from mmengine.optim import build_optim_wrapper
     from mmpretrain.registry import MODELS
 
     from s3pt_mm.method.algorithms.teacher_student import TeacherStudent
-    from s3pt_mm.method.hooks import TeacherUpdateHook
-    from s3pt_mm.resume.divergence import DivergenceHook
-    from tests.test_pretend.steps import ROOT, batch
+    from tests.test_pretend.steps import ROOT, batch, hooked
 
     recorder = Recorder(machine)
     TeacherStudent.compiled = lambda _, function, **shapes: marked(recorder, function, **shapes)
@@ -179,21 +174,14 @@ def step(config: str, images: int, objects: int, machine: Machine) -> list[Event
     model._depth_checked = True  # a look at numbers, once a run
     model.queue.counts.fill_(objects)
     with device.Everywhere():
-        wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-        runner = SimpleNamespace(model=model, optim_wrapper=wrapper, iter=1, max_iters=10)
-        runner.message_hub = SimpleNamespace(update_scalar=lambda *_: None)
-        guard, teacher = DivergenceHook(), TeacherUpdateHook()
-        guard.before_train(runner)
-        teacher.before_train(runner)
+        runner, guard, teacher = hooked(model, cfg)
         model.epoch = 1
         for number in range(2):
-            data = batch(images, 2, number)
-            if hasattr(model.data_preprocessor, 'send_ahead'):
-                data = model.data_preprocessor.send_ahead(data)
+            data = model.data_preprocessor.send_ahead(batch(images, 2, number))
             recorder.events.clear()
             LOG.clear()
             LOG.listeners[:] = [recorder]
-            logged = model.train_step(data, wrapper)
+            logged = model.train_step(data, runner.optim_wrapper)
             recorder.graph = None
             guard.after_train_iter(runner, 0, outputs=logged)
             dict(logged.items())

@@ -10,6 +10,7 @@ import argparse
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -84,17 +85,31 @@ def batch(images: int, crops: int, seed: int) -> dict:
     return dict(inputs=[view.contiguous() for view in views], data_samples=samples)
 
 
-def run(config: str, recipe: bool = False) -> dict:
-    """Three optimiser steps in fp16 with a loss scaler; the log of the last one.
+def hooked(model: torch.nn.Module, cfg: Config) -> tuple[SimpleNamespace, Any, Any]:
+    """What stands for the runner, with its optimiser; the divergence guard; the teacher's update.
 
-    Two steps with hooks would need a runner; here those that touch the device are called as it
-    does: the divergence guard and the teacher's update.
+    Call it with the device :class:`~tests.test_pretend.device.Everywhere`.
     """
     from mmengine.optim import build_optim_wrapper
-    from mmpretrain.registry import MODELS
 
     from s3pt_mm.method.hooks import TeacherUpdateHook
     from s3pt_mm.resume.divergence import DivergenceHook
+
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    runner = SimpleNamespace(model=model, optim_wrapper=wrapper, iter=0, max_iters=STEPS)
+    runner.message_hub = SimpleNamespace(update_scalar=lambda *_: None)
+    guard, teacher = DivergenceHook(), TeacherUpdateHook(0.9)
+    guard.before_train(runner)
+    teacher.before_train(runner)
+    return runner, guard, teacher
+
+
+def run(config: str, recipe: bool = False) -> dict:
+    """Three optimiser steps in fp16 with a loss scaler; the log of the last one.
+
+    Hooks would need a runner; those that touch the device are called as it does.
+    """
+    from mmpretrain.registry import MODELS
 
     cfg = Config.fromfile(ROOT / 'configs' / config)
     shrink(cfg, recipe)
@@ -108,19 +123,13 @@ def run(config: str, recipe: bool = False) -> dict:
         rows = torch.randn(2, 60 * 2500, 16)
         model.queue.push(device.DeviceTensor(rows), torch.full((2500,), 60))
     with device.Everywhere():
-        wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-        hub = SimpleNamespace(update_scalar=lambda *_: None)
-        runner = SimpleNamespace(model=model, optim_wrapper=wrapper, iter=0, max_iters=STEPS)
-        runner.message_hub = hub
-        guard, teacher = DivergenceHook(), TeacherUpdateHook(0.9)
+        runner, _, teacher = hooked(model, cfg)
         start = model.teacher['head'].mlp[0].weight.held.clone()
-        guard.before_train(runner)
-        teacher.before_train(runner)
         for runner.iter in range(STEPS):
             model.epoch = runner.iter
             data = batch(images, 12 if dino else 2, runner.iter)
             device.LOG.clear()
-            logged = dict(model.train_step(data, wrapper).items())
+            logged = dict(model.train_step(data, runner.optim_wrapper).items())
             in_model = sum(device.LOG.synchronisations.values()) - 1  # the guard's one wait
             teacher.after_train_iter(runner, 0)
             assert torch.isfinite(torch.stack(list(logged.values()))).all(), logged

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from s3pt_mm.method import distributed
 from s3pt_mm.method.algorithms.look_up import LookUp, look_up
-from s3pt_mm.method.algorithms.teacher_student import TeacherStudent
+from s3pt_mm.method.algorithms.teacher_student import Biases, TeacherStudent
 from s3pt_mm.method.algorithms.token_fields import TokenFields
 from s3pt_mm.method.clustering import (
     Assignment,
@@ -119,11 +119,12 @@ class CrIBo(TeacherStudent):
             teacher_classes, teacher_tokens = self.encode(self.teacher, images)
             teacher_tokens = teacher_tokens.unflatten(0, (2, -1))
             assignment = self.cluster(teacher_tokens, fields)
-            valid = fetch(distributed.gather_ragged(assignment.valid.byte(), batches()))
+            sizes = batches()
+            valid = fetch(distributed.gather_ragged(assignment.valid.byte(), sizes))
         student_classes, student_tokens = self.encode(self.student, images)
         # The host waits twice, for the clusters here and for what the memory answers in
         # object_loss, and each time the device has been given something else to do first.
-        images_of_ranks = valid().bool().split(batches())
+        images_of_ranks = valid().bool().split(sizes)
         pool = ObjectPooling.from_assignment(
             assignment,
             accumulation_dtype(teacher_tokens),
@@ -132,7 +133,7 @@ class CrIBo(TeacherStudent):
         teacher_objects = pool(teacher_tokens)
         found = self.look_up(teacher_objects, [rank.sum(1) for rank in images_of_ranks])
         biases = self.biases()
-        losses = self.image_loss(student_classes, teacher_classes, 2, biases, batches())
+        losses = self.image_loss(student_classes, teacher_classes, 2, biases, sizes)
         student_objects = pool(student_tokens.unflatten(0, (2, -1)))
         losses.update(self.object_loss(student_objects, teacher_objects, found, biases))
         losses['cluster_size_spread'] = assignment.size_spread
@@ -183,7 +184,7 @@ class CrIBo(TeacherStudent):
         student_objects: Tensor,
         teacher_objects: Tensor,
         found: LookUp,
-        biases: tuple[list[Tensor | None], list[Tensor | None]] | None = None,
+        biases: Biases | None = None,
     ) -> dict[str, Tensor]:
         """Cross-view and cross-image terms; this step's objects are staged for the memory.
 

@@ -16,7 +16,12 @@ from s3pt_mm.method.losses import (
     image_target,
     sliced_cross_entropy,
 )
-from s3pt_mm.method.losses.fused_slice import SliceResult, Taught, fused_slice
+from s3pt_mm.method.losses.fused_slice import (
+    SliceResult,
+    Taught,
+    fused_slice,
+    product_logits,
+)
 from s3pt_mm.method.losses.prototype_logits import accumulate_log_probability, is_half
 
 
@@ -40,18 +45,13 @@ def teacher_health(log_p: Tensor) -> dict[str, Tensor]:
 
 
 def health_and_slice(
-    products: Tensor,
-    factor: Tensor,
-    bias: Tensor | None,
-    taught: Sequence[Taught],
-    wants_columns: Sequence[bool],
+    products: Tensor, factor: Tensor, bias: Tensor | None, taught: Sequence[Taught]
 ) -> tuple[SliceResult, dict[str, Tensor]]:
     """:func:`~s3pt_mm.method.losses.fused_slice.fused_slice` of one target, and its health."""
     (teacher,) = taught
-    logits = teacher.products.float() * teacher.factor
-    logits = logits if teacher.shift is None else logits + teacher.shift
+    logits = product_logits(teacher.products, teacher.factor, teacher.shift)
     health = teacher_health(torch.log_softmax(logits, 1))
-    return fused_slice(products, factor, bias, taught, wants_columns), health
+    return fused_slice(products, factor, bias, taught), health
 
 
 def image_term(

@@ -115,9 +115,7 @@ class TeacherStudent(BaseSelfSupervisor):
             if hasattr(module, 'drop_prob'):  # NumPy's number, of mmpretrain, breaks graphs
                 module.drop_prob = float(module.drop_prob)
         self._log_normalizer = self.compiled(vmf_log_normalizer)
-        self._image_slice = None
-        if compile is not None:
-            self._image_slice = self.compiled(health_and_slice)
+        self._image_slice = None if compile is None else self.compiled(health_and_slice)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
         self.num_prefix_tokens = encoder.num_extra_tokens
         self.image_center = self._build_center(center_space, center_momentum)

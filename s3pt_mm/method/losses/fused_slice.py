@@ -8,7 +8,7 @@ five times, and one tensor of their size is written: the gradient.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ class Taught(NamedTuple):
             target's logits to memory.
         rows: (n,) the teacher's row of each student row; None where it is the same.
         coefficients: (n,) weights in the loss; 0 where nobody teaches.
+        wants_columns: Whether the logits' columns are summed for a centre.
     """
 
     products: Tensor
@@ -33,6 +34,7 @@ class Taught(NamedTuple):
     shift: Tensor | None
     rows: Tensor | None
     coefficients: Tensor
+    wants_columns: bool
 
 
 class SliceResult(NamedTuple):
@@ -54,11 +56,7 @@ class SliceResult(NamedTuple):
 
 
 def fused_slice(
-    products: Tensor,
-    factor: Tensor,
-    bias: Tensor | None,
-    taught: Sequence[Taught],
-    wants_columns: Sequence[bool],
+    products: Tensor, factor: Tensor, bias: Tensor | None, taught: Sequence[Taught]
 ) -> SliceResult:
     """Loss and gradient of n student rows; sums and softmax in float32.
 
@@ -67,19 +65,18 @@ def fused_slice(
         factor: (P,) or (), of the products.
         bias: (P,) added to them, or None.
         taught: The targets.
-        wants_columns: Of each target, whether its columns are summed for a centre.
     """
-    logits = _logits(products, factor, bias)
+    logits = product_logits(products, factor, bias)
     log_sum = torch.logsumexp(logits, 1, keepdim=True)
     mass = torch.stack([one.coefficients for one in taught]).sum(0)[:, None]
     gradient = mass * (logits - log_sum).exp()
     peak = mass * (logits.amax(1, keepdim=True) - log_sum).exp()
     terms, columns = [], []
-    for one, wanted in zip(taught, wants_columns, strict=True):
-        if wanted:
-            columns.append(_columns(_logits(one.products, one.factor, one.bias)))
+    for one in taught:
+        if one.wants_columns:
+            columns.append(_columns(product_logits(one.products, one.factor, one.bias)))
         own = one.products if one.rows is None else one.products.index_select(0, one.rows)
-        teacher = _logits(own, one.factor, one.shift)
+        teacher = product_logits(own, one.factor, one.shift)
         teacher_sum = torch.logsumexp(teacher, 1, keepdim=True)
         probabilities = (teacher - teacher_sum).exp()
         coefficients = one.coefficients[:, None]
@@ -97,15 +94,18 @@ def fused_slice(
 def any_rows(compiled: Callable[..., SliceResult]) -> Callable[..., SliceResult]:
     """``compiled`` for numbers of rows that change from step to step: torch is told beforehand."""
 
-    def call(products: Tensor, factor: Tensor, bias: Tensor | None, taught: Any, *rest: Any) -> Any:
+    def call(
+        products: Tensor, factor: Tensor, bias: Tensor | None, taught: Sequence[Taught]
+    ) -> SliceResult:
         for rows in (products, *(r for one in taught for r in (one.products, one.coefficients))):
             torch._dynamo.maybe_mark_dynamic(rows, 0)
-        return compiled(products, factor, bias, taught, *rest)
+        return compiled(products, factor, bias, taught)
 
     return call
 
 
-def _logits(products: Tensor, factor: Tensor, bias: Tensor | None) -> Tensor:
+def product_logits(products: Tensor, factor: Tensor, bias: Tensor | None) -> Tensor:
+    """Float32 logits of half-precision products."""
     logits = products.float() * factor
     return logits if bias is None else logits + bias
 

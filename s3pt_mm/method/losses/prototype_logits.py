@@ -96,6 +96,12 @@ class SliceLogits:
         """Zeros to sum up in."""
         return self.features.new_zeros(shape, dtype=self.total)
 
+    def factor_tensor(self) -> Tensor:
+        """``factor`` on the device in any case, so that a schedule compiles nothing anew."""
+        if isinstance(self.factor, Tensor):
+            return self.factor
+        return torch.full((), self.factor, device=self.features.device)
+
     def products(self, rows: slice | Tensor) -> Tensor:
         """(s, P) products of rows ``rows`` in the weight's dtype, bare of everything else."""
         with torch.autocast(self.features.device.type, enabled=False):

@@ -111,12 +111,13 @@ class _SlicedCrossEntropy(torch.autograd.Function):
         need = ctx.needs_input_grad[:4]
         grads = SliceGradients(slices, need) if any(need) else None
         plans = [SlicePlan(target, len(features), slice_rows) for target in targets]
-        fusible = all(plan.fusible for plan in plans)
+        if fuse is not None and not all(plan.fusible for plan in plans):
+            fuse = None
         parts = []
         # The products above know autocast's dtype; everything else stays in float32.
         with torch.autocast(features.device.type, enabled=False):
             for piece, begin in enumerate(range(0, len(features), slice_rows)):
-                if fusible and fuse is not None and grads is not None:
+                if fuse is not None and grads is not None:
                     parts.append(_fused(fuse, slices, plans, piece, begin, grads))
                 else:
                     parts.append(_in_place(slices, plans, piece, begin, grads))
@@ -202,12 +203,9 @@ def _fused(
 ) -> Tensor:
     """:func:`_in_place` by a fused function."""
     taught = [plan.taught(piece, begin) for plan in plans]
-    log_sums = [plan.target.log_probability_sum for plan in plans]
-    wants = [total is not None for total in log_sums]
-    products, factor = slices.products(plans[0].rows(begin)), slices.factor
-    if not isinstance(factor, Tensor):
-        factor = torch.full((), factor, device=products.device)
-    found = fuse(products, factor, slices.bias, taught, wants)
+    products = slices.products(plans[0].rows(begin))
+    found = fuse(products, slices.factor_tensor(), slices.bias, taught)
+    log_sums = (plan.target.log_probability_sum for plan in plans)
     wanted = [total for total in log_sums if total is not None]
     for total, here in zip(wanted, found.columns, strict=True):
         torch.logaddexp(total, here, out=total)

@@ -70,7 +70,7 @@ class SlicePlan:
         starts = torch.arange(0, num_rows + slice_rows, slice_rows)
         self.borders = torch.searchsorted(rows, starts).tolist()
         coefficients, device = target.coefficients, target.coefficients.device
-        self.host_rows, self.host_taught = rows, taught
+        self.host_rows = rows
         self.student_rows, self.teacher_rows = send(rows, device), send(taught, device)
         in_order = torch.equal(order, torch.arange(len(order)))
         dtype = self.teacher.dtype if isinstance(self.teacher, Tensor) else self.teacher.total
@@ -116,21 +116,15 @@ class SlicePlan:
         coefficients, rows = self.coefficients[first:last], None
         taught = self.teacher_rows[first:last]
         if not self.aligned:
-            own, count = self.host_rows[first:last] - begin, last - first
-            position = torch.zeros(
-                len(range(*self.rows(begin).indices(self.num_rows))), dtype=torch.int64
-            )
-            position[own] = torch.arange(count)
+            here = self.rows(begin)
+            position = torch.zeros(here.stop - here.start, dtype=torch.int64)
+            position[self.host_rows[first:last] - begin] = torch.arange(last - first)
             rows = send(position, device)
             dense = coefficients.new_zeros(len(position))
             coefficients = dense.index_copy_(0, self.student_rows[first:last] - begin, coefficients)
-            # Rows that nobody reads, so that neither none nor one is a case of its own.
-            extra = 2 if count < 2 else 0
-            if extra:
-                taught = torch.cat([taught, taught.new_zeros(extra)])
-        factor = teacher.factor
-        if not isinstance(factor, Tensor):
-            factor = torch.full((), factor, device=device)
+            if last - first < 2:
+                # Rows that nobody reads, so that neither none nor one is a case of its own.
+                taught = torch.cat([taught, taught.new_zeros(2)])
         bias, center = teacher.bias, self.target.center
         shift = bias
         if center is not None:
@@ -139,4 +133,7 @@ class SlicePlan:
             products = teacher.products(taught)
         else:  # no neighbour in the whole batch: the first steps
             products = teacher.weight.new_zeros(len(taught), len(teacher.weight))
-        return Taught(products, factor, bias, shift, rows, coefficients)
+        wants_columns = self.target.log_probability_sum is not None
+        return Taught(
+            products, teacher.factor_tensor(), bias, shift, rows, coefficients, wants_columns
+        )
