@@ -9,7 +9,7 @@ import torch.distributed
 from mmengine import dist
 from torch import Tensor
 
-from s3pt_mm.method.host import fetch
+from s3pt_mm.common.host import fetch
 
 
 def sum_over_ranks(tensor: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from s3pt_mm.common.files import write_json
+from s3pt_mm.common.host import fetch
 from s3pt_mm.common.models import unwrap
 from s3pt_mm.resume.norm_buffers import norm_buffers, restore_norm_buffers
 
@@ -86,6 +87,7 @@ class DivergenceHook(Hook):
         self._skips = 0
         self._collapsed_for = 0
         self._bad_loss: Tensor | None = None
+        self._verdict: Callable[[], Tensor] | None = None
         self._batch: Any = None
         self._restored: Mapping[str, int] | None = None
         self._statistics: dict[str, Tensor] = {}
@@ -117,12 +119,15 @@ class DivergenceHook(Hook):
             # Backward runs all the same: the other ranks wait in its all-reduce.
             self._bad_loss = bad if self._bad_loss is None else self._bad_loss | bad
             self._stepped = True
+            if _scaler(wrapper) is not None:
+                # All that it looks at is there, so the host reads it while the device goes back.
+                self._verdict = self._judge(wrapper)
             update_params(loss, *args, **kwargs)
 
         @functools.wraps(step)  # with the mark that schedulers look for
         def guarded_step(**kwargs: Any) -> None:
             reason = self._reason(wrapper)
-            self._bad_loss = None
+            self._bad_loss = self._verdict = None
             if reason is None:
                 self._skips = 0
                 step(**kwargs)
@@ -151,11 +156,21 @@ class DivergenceHook(Hook):
 
     def _reason(self, wrapper: Any) -> str | None:
         """Why the step must not be taken; the same on all ranks."""
-        scaler = getattr(wrapper, 'loss_scaler', None)
+        loss_is_bad, gradient_is_bad = (self._verdict or self._judge(wrapper))().tolist()
+        if loss_is_bad:
+            return 'the loss is not finite'
+        if gradient_is_bad:
+            scaled = _scaler(wrapper) is not None
+            return 'the loss scale fell below 1' if scaled else 'a gradient is not finite'
+        return None
+
+    def _judge(self, wrapper: Any) -> Callable[[], Tensor]:
+        """Begin to fetch (2,): any rank's loss is bad, any rank's gradient or loss scale."""
+        scaler = _scaler(wrapper)
         bad_loss = torch.zeros(()) if self._bad_loss is None else self._bad_loss.float()
-        if scaler is not None and scaler.is_enabled():
-            # As it lies on the device: with the verdict below it is read in one wait, not two.
-            bad_gradient = (scaler._get_scale_async() < 1.0).float()
+        if scaler is not None:
+            scale = scaler._get_scale_async()  # as it lies on the device; None before the first use
+            bad_gradient = torch.zeros_like(bad_loss) if scale is None else (scale < 1.0).float()
         else:
             parameters = (p for group in wrapper.param_groups for p in group['params'])
             gradients = [p.grad for p in parameters if p.grad is not None]
@@ -163,12 +178,7 @@ class DivergenceHook(Hook):
             bad_gradient = (~torch.isfinite(norm)).float()
         verdict = torch.stack([bad_loss.to(bad_gradient.device), bad_gradient])
         dist.all_reduce(verdict, op='max')
-        loss_is_bad, gradient_is_bad = verdict.tolist()
-        if loss_is_bad:
-            return 'the loss is not finite'
-        if gradient_is_bad:
-            return 'a gradient is not finite' if scaler is None else 'the loss scale fell below 1'
-        return None
+        return fetch(verdict)
 
     def _refuse(self, runner: Runner, reason: str) -> None:
         self._skips += 1
@@ -242,6 +252,12 @@ class DivergenceHook(Hook):
             }
             write_json(path, report)
         return path
+
+
+def _scaler(wrapper: Any) -> Any:
+    """The loss scaler that judges gradients by itself; None where there is none."""
+    scaler = getattr(wrapper, 'loss_scaler', None)
+    return scaler if scaler is not None and scaler.is_enabled() else None
 
 
 def _teacher_health(outputs: Any) -> tuple[float | None, float | None]:

@@ -91,8 +91,9 @@ def play(
             if event.kind == 'mark':
                 marks[event.number] = there
             elif event.kind == 'wait':
-                host, waits = max(host, marks.get(event.number, there)), waits + 1
-                cost = machine.launch
+                # An event that this step has not seen is one of the step before, which is through.
+                until = there if event.number is None else marks.get(event.number, begin)
+                host, waits, cost = max(host, until), waits + 1, machine.launch
             elif event.graph in graphs:
                 if event.graph != last:
                     cost, seconds, launches = machine.replay, graphs[event.graph], launches + 1

@@ -83,7 +83,7 @@ def place() -> str:
     frame, host = sys._getframe(1), None
     while frame is not None:
         name = frame.f_code.co_filename
-        if '/s3pt_mm/' in name and not name.endswith('/method/host.py'):
+        if '/s3pt_mm/' in name and not name.endswith('/common/host.py'):
             return f'{name.rpartition("/s3pt_mm/")[2]}:{frame.f_lineno}'
         if host is None and '/site-packages/mm' in name:
             host = f'{name.rpartition("/site-packages/")[2]}:{frame.f_lineno}'

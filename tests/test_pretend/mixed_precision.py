@@ -33,6 +33,7 @@ def install() -> None:
     for names, lower in ((_LOWER, True), (_FLOAT32, False)):
         for name in names:
             aten.impl(name, _casting(name, lower), 'AutocastPrivateUse1')
+    aten.impl('_fused_sgd_', lambda *_, **__: None, 'Meta')  # in place; torch has no such form
     _libraries.extend((everything, aten))
     F.scaled_dot_product_attention = attention
 

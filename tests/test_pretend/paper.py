@@ -36,10 +36,10 @@ GRAPHS = {
     '_tokens': 2.8e-3,
     '_tokens backward': 5.6e-3,
     'cluster_joint_views without gradient': 1.3e-3,
-    'vmf_log_normalizer': 0.1e-3,
-    'vmf_log_normalizer backward': 0.1e-3,
-    'health_and_slice without gradient': 0.1e-3,
 }
+
+
+_GATHER = ('aten.index.', 'aten.index_select.', 'aten.gather.')
 
 
 @dataclass
@@ -71,6 +71,8 @@ def kernel_seconds(
     """The longer of bytes over bandwidth and products over matrix speed."""
     tensors = {id(t): t for t in tree_leaves((args, kwargs, result)) if isinstance(t, Tensor)}
     read = sum(_bytes(tensor) for tensor in tensors.values())
+    if name.startswith(_GATHER):  # of a large tensor only what is taken
+        read += min(_bytes(result), _bytes(args[0])) - _bytes(args[0])
     flop, dtype = 0.0, torch.float16
     if name.startswith('attention'):
         query, key = args[0], args[1]
@@ -105,24 +107,29 @@ class _Edge(torch.autograd.Function):
         return gradient, None
 
 
-def marked(recorder: Recorder, function: Callable, same_shapes: bool = True) -> Callable:
+def marked(recorder: Recorder, function: Callable, graph: bool = True) -> Callable:
     """``function`` whose kernels, forward and backward, are marked as one graph each.
 
-    What has no equal shapes is fused: the search reads its products once; the cross-entropy's slice
-    reads all products for the rows' statistics, for the gradient and for its column sums, and
-    those of which columns are wanted twice more, and writes the gradient.
+    What is no graph is fused: the search reads its products once, the vMF normaliser its norms; a
+    cross-entropy's slice reads all products for the rows' statistics and for the gradient, those
+    of which columns are wanted once more, and writes the gradient; health figures read the
+    teacher's twice more.
     """
-    if not same_shapes:
+    if not graph:
 
         def fused(first: Tensor, *others: Any) -> Any:
             LOG.listeners.clear()
             result = function(first, *others)
             LOG.listeners.append(recorder)
             read, kernels = _bytes(first), 2
-            if function.__name__ == 'fused_slice':
-                read, kernels = 3 * read + _bytes(result.gradient), 4 + 3 * len(others[2])
+            if function.__name__ in ('fused_slice', 'health_and_slice'):
+                read, kernels = 3 * read, 3 + 3 * len(others[2])  # read twice, a gradient written
                 for one in others[2]:
-                    read += (3 + 2 * one.wants_columns) * _bytes(one.products)
+                    read += (2 + one.wants_columns) * _bytes(one.products)
+                if function.__name__ == 'health_and_slice':
+                    read, kernels = read + 2 * _bytes(others[2][0].products), kernels + 4
+            if function.__name__ == 'through_weight_norm':
+                read = 3 * read  # the direction's bytes are the gradient's, which is written too
             seconds = read / recorder.machine.bandwidth
             recorder.events.append(Event('kernel', seconds, kernels, function.__name__))
             return result

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 CONFIGS = [f'{method}/vits16_nuscenes.py' for method in ('s3pt', 'cribo', 'dino')]
-# The host waits in the model for the valid clusters, the consistent objects and the logged numbers;
-# in the hooks for the divergence guard's verdict and for the loss scaler's.
-WAITS_IN_MODEL, WAITS_IN_HOOKS = {'s3pt': 3, 'cribo': 3, 'dino': 1}, 2
+# The host waits in the model for the valid clusters, the scaler's verdict on the step before, the
+# consistent objects and the logged numbers; in the hooks for the divergence guard's verdict.
+WAITS_IN_MODEL, WAITS_IN_HOOKS = {'s3pt': 4, 'cribo': 4, 'dino': 1}, 1
 # Two layers, one slice of rows, a nearly empty queue: what grows is a new launch a step.
 KERNELS = {'s3pt': 950, 'cribo': 895, 'dino': 495}
 
@@ -63,7 +63,7 @@ def test_a_step_of_the_recipe(tmp_path: Path) -> None:
     (report,) = reports_of(tmp_path, 'steps', CONFIGS[0], '--recipe').values()
     assert report['logged']['cycle_share'] > 0 and report['logged']['objects_per_image'] > 10
     assert report['kernels'] <= 1500, report['kernels_by_place'][:8]
-    assert report['synchronisations_in_model'] <= 4 and report['synchronisations_in_hooks'] <= 2
+    assert report['synchronisations_in_model'] <= 4 and report['synchronisations_in_hooks'] <= 1
 
 
 @pytest.mark.slow
@@ -73,5 +73,5 @@ def test_a_step_on_paper(tmp_path: Path) -> None:
     The estimate is that of docs/performance.md; what makes it longer is to be noticed here.
     """
     found = reports_of(tmp_path, 'paper', '--objects', '60', option='--out')['60']
-    assert found['kernels'] <= 1500 and found['launches'] <= 450 and found['waits'] <= 4 + 2
-    assert found['busy'] <= 25 and found['step'] <= 30
+    assert found['kernels'] <= 1400 and found['launches'] <= 370 and found['waits'] <= 4 + 1
+    assert found['busy'] <= 22.6 and found['step'] <= 22.6  # 1.5 of the floor

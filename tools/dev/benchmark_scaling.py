@@ -88,8 +88,11 @@ def head_memory(model: nn.Module, batch: int, objects: int) -> dict[str, float]:
         return tokens[0].requires_grad_(), tokens[1], found[0].requires_grad_(), found[1], counts
 
     def losses(student: Tensor, teacher: Tensor, own: Tensor, theirs: Tensor, n: Tensor) -> None:
-        terms = model.image_loss(student, teacher, 2)
-        terms.update(model.object_loss(own, theirs, model.look_up(theirs, [n])))
+        learning = head.together(student, own.flatten(0, 1))
+        with torch.no_grad():
+            teaching = model.teacher['head'].together(teacher, theirs.flatten(0, 1))
+        terms = model.image_loss(learning[0], teaching[0], 2)
+        terms.update(model.object_loss(learning[1], teaching[1], model.look_up(theirs, [n])))
         sum(value for name, value in terms.items() if 'loss' in name).backward()
         head.zero_grad(set_to_none=True)
 

@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 from mmpretrain.registry import MODELS
 from torch import Tensor
 
+from s3pt_mm.common.host import fetch, send
 from s3pt_mm.method import distributed
 from s3pt_mm.method.algorithms.look_up import LookUp, look_up
 from s3pt_mm.method.algorithms.teacher_student import Biases, TeacherStudent
@@ -22,7 +23,6 @@ from s3pt_mm.method.clustering import (
     cluster_joint_views,
     draw_first_tokens,
 )
-from s3pt_mm.method.host import fetch, send
 from s3pt_mm.method.losses import (
     Target,
     cross_image_target,
@@ -95,8 +95,8 @@ class CrIBo(TeacherStudent):
         self._cluster_joint_views = self.compiled(cluster_joint_views)
         self._fused_slice = self._largest = None
         if self.compile_mode is not None:
-            self._fused_slice = any_rows(self.compiled(fused_slice, same_shapes=False))
-            self._largest = self.compiled(largest, same_shapes=False)
+            self._fused_slice = any_rows(self.compiled(fused_slice, graph=False))
+            self._largest = self.compiled(largest, graph=False)
         self._depth_checked = False
 
     def loss(self, inputs: list[Tensor], data_samples: list, **kwargs: Any) -> dict[str, Tensor]:
@@ -133,9 +133,12 @@ class CrIBo(TeacherStudent):
         teacher_objects = pool(teacher_tokens)
         found = self.look_up(teacher_objects, [rank.sum(1) for rank in images_of_ranks])
         biases = self.biases()
-        losses = self.image_loss(student_classes, teacher_classes, 2, biases, sizes)
         student_objects = pool(student_tokens.unflatten(0, (2, -1)))
-        losses.update(self.object_loss(student_objects, teacher_objects, found, biases))
+        student = self.student['head'].together(student_classes, student_objects.flatten(0, 1))
+        with torch.no_grad():
+            teacher = self.teacher['head'].together(teacher_classes, teacher_objects.flatten(0, 1))
+        losses = self.image_loss(student[0], teacher[0], 2, biases, sizes)
+        losses.update(self.object_loss(student[1], teacher[1], found, biases))
         losses['cluster_size_spread'] = assignment.size_spread
         return losses
 
@@ -181,53 +184,53 @@ class CrIBo(TeacherStudent):
 
     def object_loss(
         self,
-        student_objects: Tensor,
-        teacher_objects: Tensor,
+        student: Tensor,
+        teacher: Tensor,
         found: LookUp,
         biases: Biases | None = None,
     ) -> dict[str, Tensor]:
         """Cross-view and cross-image terms; this step's objects are staged for the memory.
 
         Args:
-            student_objects: (2, n, d), gradient wanted.
-            teacher_objects: (2, n, d).
-            found: :meth:`look_up` of ``teacher_objects``.
+            student: (2 n, D) view 1's objects, then view 2's, after the head, gradient wanted.
+            teacher: (2 n, D) the same after the teacher's head.
+            found: :meth:`look_up` of the teacher's objects before it.
             biases: :meth:`biases` where somebody has them.
         """
         own, teachers = biases or self.biases()
-        student_head, teacher_head = self.student['head'], self.teacher['head']
-        student = student_head.object_prototypes.logits(
-            student_head(student_objects.flatten(0, 1)), self.student_temperature, own[1]
+        learning = self.student['head'].object_prototypes.logits(
+            student, self.student_temperature, own[1]
         )
         with torch.no_grad():
-            teacher = teacher_head.object_prototypes.logits(
-                teacher_head(teacher_objects.flatten(0, 1)), self.teacher_temperature, teachers[1]
+            teaching = self.teacher['head'].object_prototypes.logits(
+                teacher, self.teacher_temperature, teachers[1]
             )
             shift = self.object_center.shift(self.teacher_temperature)
             log_sum = self.object_center.new_log_sum()
             targets = [
                 cross_view_target(
-                    teacher,
+                    teaching,
                     shift,
                     global_objects=found.everybody.shape[1],
                     ranks=distributed.world_size(),
                     log_probability_sum=log_sum,
                 )
             ]
-            counts = torch.zeros(2, device=teacher_objects.device)
+            counts = torch.zeros(2, device=teacher.device)
             if found.neighbours is not None:
                 counts = distributed.sum_over_ranks(found.neighbours.consistent.sum(1))
-                targets.append(self._cross_image_target(found, teacher, shift, counts))
-        slice_rows = self.rows_at_a_time(teacher_objects)
+                targets.append(self._cross_image_target(found, teaching, shift, counts))
+        slice_rows = self.rows_at_a_time(teacher)
         loss, terms = sliced_cross_entropy(
-            student,
+            learning,
             targets,
             slice_rows=slice_rows,
             implementation=self.cross_entropy,
             fuse=self._fused_slice,
+            unscale=self._unscale,
         )
         global_rows = 2 * found.everybody.shape[1]
-        self.object_center.observe(teacher, global_rows=global_rows, log_sum=log_sum)
+        self.object_center.observe(teaching, global_rows=global_rows, log_sum=log_sum)
         self.queue.stage(found.everybody, torch.cat(list(found.per_image)))
         cross_image = terms[1] if len(targets) > 1 else torch.zeros_like(terms[0])
         # Both terms share one pass over the student's logits: the first carries the gradient.

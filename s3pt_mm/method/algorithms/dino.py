@@ -35,4 +35,7 @@ class DINO(TeacherStudent):
         # One forward a resolution: crops of equal size share a batch.
         groups = [inputs[:2], inputs[2:]] if len(inputs) > 2 else [inputs]
         classes = [self.encode(self.student, torch.cat(group))[0] for group in groups]
-        return self.image_loss(torch.cat(classes), teacher_classes, len(inputs), batches=batches())
+        student = self.student['head'](torch.cat(classes))
+        with torch.no_grad():
+            teacher = self.teacher['head'](teacher_classes)
+        return self.image_loss(student, teacher, len(inputs), batches=batches())

@@ -63,7 +63,7 @@ def image_term(
     num_crops: int,
     slice_rows: int,
     log_probability_sum: Tensor | None,
-    forms: tuple[Callable | None, Callable],
+    forms: tuple[Callable | None, Callable, Callable],
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss of class tokens, and the health of its targets.
 
@@ -75,10 +75,10 @@ def image_term(
         num_crops: Crops of an image that the student sees.
         slice_rows: Rows at a time.
         log_probability_sum: (P,) of -inf that is filled for the centre, or None.
-        forms: :func:`health_and_slice`, compiled, for two crops in half precision, or None; and
-            :func:`teacher_health`.
+        forms: :func:`health_and_slice`, compiled, for two crops in half precision, or None;
+            :func:`teacher_health`; and what ``sliced_cross_entropy`` calls ``unscale``.
     """
-    fused, health_of = forms
+    fused, health_of, unscale = forms
     learns = student.features.requires_grad and is_half(student.features)
     ranks = distributed.world_size()
     if fused is not None and learns and num_crops == 2:
@@ -97,7 +97,8 @@ def image_term(
             log_probability_sum=log_probability_sum,
         )
         rows = len(student.features)
-        return sliced_cross_entropy(student, [target], slice_rows=rows, fuse=fuse).loss, health
+        options: dict[str, Any] = dict(slice_rows=rows, fuse=fuse, unscale=unscale)
+        return sliced_cross_entropy(student, [target], **options).loss, health
     # Two rows an image: these logits may exist as a whole, and everything reads them once.
     with torch.no_grad():
         logits = teacher.dense()
@@ -105,5 +106,5 @@ def image_term(
         if log_probability_sum is not None:
             accumulate_log_probability(log_probability_sum, logits)
         target = image_target(log_p.exp(), num_crops=num_crops, global_batch=images, ranks=ranks)
-    loss = sliced_cross_entropy(student, [target], slice_rows=slice_rows).loss
+    loss = sliced_cross_entropy(student, [target], slice_rows=slice_rows, unscale=unscale).loss
     return loss, health_of(log_p)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from s3pt_mm.common.host import fetch
 from s3pt_mm.method import distributed
-from s3pt_mm.method.host import fetch
 from s3pt_mm.method.memory import Neighbours, ObjectQueue, cycle_consistent_neighbours
 
 
@@ -55,10 +55,7 @@ def look_up(
     if not search:
         return LookUp(everybody, per_image)
     offset = sum(sizes[: distributed.rank()])
-    options: dict[str, Any] = dict(offset=offset, memory=memory, fuse=fuse)
-    views = [
-        cycle_consistent_neighbours(objects[view], everybody[1 - view], queue, view=view, **options)
-        for view in (0, 1)
-    ]
-    neighbours = Neighbours(*(torch.stack(both) for both in zip(*views, strict=True)))
+    neighbours = cycle_consistent_neighbours(
+        objects, everybody, queue, offset=offset, memory=memory, fuse=fuse
+    )
     return LookUp(everybody, per_image, neighbours, fetch(neighbours.consistent))

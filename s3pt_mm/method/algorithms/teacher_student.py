@@ -12,14 +12,16 @@ from mmpretrain.models.selfsup import BaseSelfSupervisor
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
+from s3pt_mm.common.host import Refusal, Scalars
 from s3pt_mm.common.models import load_strictly
 from s3pt_mm.method import distributed
 from s3pt_mm.method.algorithms.image_level import health_and_slice, image_term, teacher_health
 from s3pt_mm.method.backbone import REFERENCE as REFERENCE_BACKBONE
 from s3pt_mm.method.heads import ProjectionHead
-from s3pt_mm.method.host import Scalars
 from s3pt_mm.method.losses import Center, vmf_log_normalizer
+from s3pt_mm.method.losses.prototype_logits import through_weight_norm
 from s3pt_mm.method.memory import ObjectQueue
+from s3pt_mm.method.moving_average import follow
 from s3pt_mm.method.row_limits import row_limit
 
 Biases = tuple[list[Tensor | None], list[Tensor | None]]  # the student's and the teacher's
@@ -57,9 +59,9 @@ class TeacherStudent(BaseSelfSupervisor):
         freeze_patch_embed: Keep the ViT's patch filters as they were initialised, as MoCo v3
             does (arXiv 2104.02057). Choice of this package for short runs: Adam moves all weights
             of a filter together, and brightness soon drowns the position embedding.
-        compile: mode of ``torch.compile`` for the parts whose shapes never change (the ViTs, the
-            clustering, the vMF normaliser, health figures) and, fused but not as a graph, for the
-            objects' cross-entropy in half precision: 'default', or 'reduce-overhead', which
+        compile: mode of ``torch.compile`` for the long parts whose shapes never change (the ViTs,
+            the clustering, health figures) and, fused but not as a graph, for the vMF normaliser
+            and, in half precision, the cross-entropies: 'default', or 'reduce-overhead', which
             replays the former as CUDA graphs. None runs them as written. Needs a C compiler beside
             Triton; the first steps take a minute or two. docs/performance.md has what it gains.
         fidelity: 'reference' sets every option in which this package departs from the public code
@@ -114,8 +116,12 @@ class TeacherStudent(BaseSelfSupervisor):
         for module in encoder.modules():
             if hasattr(module, 'drop_prob'):  # NumPy's number, of mmpretrain, breaks graphs
                 module.drop_prob = float(module.drop_prob)
-        self._log_normalizer = self.compiled(vmf_log_normalizer)
-        self._image_slice = None if compile is None else self.compiled(health_and_slice)
+        # A few kernels once fused: fewer than what replaying a graph of them costs.
+        self._log_normalizer = self.compiled(vmf_log_normalizer, graph=False)
+        self._unscale = self.compiled(through_weight_norm, graph=False)
+        self._image_slice = None
+        if compile is not None:
+            self._image_slice = self.compiled(health_and_slice, graph=False)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
         self.num_prefix_tokens = encoder.num_extra_tokens
         self.image_center = self._build_center(center_space, center_momentum)
@@ -129,11 +135,11 @@ class TeacherStudent(BaseSelfSupervisor):
         prototypes = self.student['head'].image_prototypes.num_prototypes
         return Center(prototypes, space=space, momentum=momentum)
 
-    def compiled(self, function: Callable, *, same_shapes: bool = True) -> Callable:
+    def compiled(self, function: Callable, *, graph: bool = True) -> Callable:
         """``function`` as the option ``compile`` wants it; a CUDA graph has equal shapes."""
         if self.compile_mode is None:
             return function
-        if not same_shapes:
+        if not graph:
             return torch.compile(function, fullgraph=True)
         return torch.compile(function, dynamic=False, fullgraph=True, mode=self.compile_mode)
 
@@ -179,17 +185,21 @@ class TeacherStudent(BaseSelfSupervisor):
         return {n: m for n, m in self.named_children() if isinstance(m, (Center, ObjectQueue))}
 
     @torch.no_grad()
-    def update_teacher(self, momentum: float) -> None:
+    def update_teacher(self, momentum: float, refusal: Refusal | None = None) -> None:
         """After an optimiser's step: the centres, the memory and the teacher move.
 
         ``teacher <- momentum * teacher + (1 - momentum) * student``, in place, all at once.
+
+        Args:
+            momentum: The teacher's share.
+            refusal: Where the device decides whether the step was taken. If not, nothing moves:
+                what is on the device obeys the flag there, the memory when it is next asked.
         """
-        for (
-            module
-        ) in self.state_modules().values():  # first: a centre of logits reads the teacher's weights
-            module.commit()
-        students, teachers = zip(*self.pairs(), strict=True)
-        torch._foreach_lerp_(list(teachers), list(students), 1 - momentum)
+        # First: a centre of logits reads the teacher's weights.
+        for module in self.state_modules().values():
+            module.commit(refusal)
+        students, teachers = (list(side) for side in zip(*self.pairs(), strict=True))
+        follow(teachers, students, 1 - momentum, None if refusal is None else refusal.flag)
 
     def forget_step(self) -> None:
         """In place of :meth:`update_teacher` where the optimiser's step was not taken."""
@@ -235,8 +245,8 @@ class TeacherStudent(BaseSelfSupervisor):
 
     def image_loss(
         self,
-        student_classes: Tensor,
-        teacher_classes: Tensor,
+        student: Tensor,
+        teacher: Tensor,
         num_crops: int,
         biases: Biases | None = None,
         batches: list[int] | None = None,
@@ -244,37 +254,34 @@ class TeacherStudent(BaseSelfSupervisor):
         """Image-level term, what moves its centre, and what the teacher's outputs look like.
 
         Args:
-            student_classes: (num_crops * B, d) class tokens, crop-major, gradient wanted.
-            teacher_classes: (2 B, d) class tokens of the global views, view-major.
+            student: (num_crops * B, D) class tokens after the head, crop-major, gradient wanted.
+            teacher: (2 B, D) those of the global views after the teacher's head, view-major.
             num_crops: Crops that the student saw.
             biases: :meth:`biases` where somebody has them.
             batches: Images of each rank where somebody knows them; otherwise several ranks wait.
         """
         own, teachers = biases or self.biases()
-        student = self.student['head'].image_prototypes.logits(
-            self.student['head'](student_classes), self.student_temperature, own[0]
+        learning = self.student['head'].image_prototypes.logits(
+            student, self.student_temperature, own[0]
         )
         with torch.no_grad():
-            teacher_head = self.teacher['head']
-            teacher = teacher_head.image_prototypes.logits(
-                teacher_head(teacher_classes), self.teacher_temperature, teachers[0]
+            teaching = self.teacher['head'].image_prototypes.logits(
+                teacher, self.teacher_temperature, teachers[0]
             )
             shift = self.image_center.shift(self.teacher_temperature)
             log_sum = self.image_center.new_log_sum()
-            images = sum(
-                batches or distributed.sizes_of_ranks(len(teacher.features) // 2, shift.device)
-            )
+            images = sum(batches or distributed.sizes_of_ranks(len(teacher) // 2, shift.device))
         loss, health = image_term(
-            student,
-            teacher,
+            learning,
+            teaching,
             shift,
             images=images,
             num_crops=num_crops,
-            slice_rows=self.rows_at_a_time(student.features),
+            slice_rows=self.rows_at_a_time(student),
             log_probability_sum=log_sum,
-            forms=(self._image_slice, self._teacher_health),
+            forms=(self._image_slice, self._teacher_health, self._unscale),
         )
-        self.image_center.observe(teacher, global_rows=2 * images, log_sum=log_sum)
+        self.image_center.observe(teaching, global_rows=2 * images, log_sum=log_sum)
         return dict(loss_image=distributed.global_value(loss), **health)
 
 

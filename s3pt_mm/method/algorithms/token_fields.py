@@ -10,9 +10,9 @@ from mmpretrain.models.utils import SelfSupDataPreprocessor
 from mmpretrain.registry import MODELS
 from torch import Tensor
 
+from s3pt_mm.common.host import send
 from s3pt_mm.kernels.device_views import cut_views, decoded
 from s3pt_mm.kernels.photometric import colour_views
-from s3pt_mm.method.host import send
 
 # What a user who sees a field missing has to add to the pipeline.
 _REMEDY = {

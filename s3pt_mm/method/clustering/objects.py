@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from s3pt_mm.common.host import send
 from s3pt_mm.method.clustering.joint_view import Assignment
-from s3pt_mm.method.host import send
 
 
 @dataclass(frozen=True)

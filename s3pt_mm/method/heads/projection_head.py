@@ -147,6 +147,15 @@ class ProjectionHead(BaseModule):
             )
         return features[:count] if extra else features
 
+    def together(self, *groups: Tensor) -> list[Tensor]:
+        """:meth:`forward` of several groups of rows.
+
+        One call where each row is on its own and calls cost: an accelerator's launches.
+        """
+        if self.batch_norm or groups[0].device.type == 'cpu':
+            return [self(rows) for rows in groups]
+        return list(self(torch.cat(groups)).split([len(rows) for rows in groups]))
+
     def _project(self, rows: Tensor) -> Tensor:
         linears = [layer for layer in self.mlp if isinstance(layer, nn.Linear)]
         weights = iter(narrowed(linears, autocast_dtype(rows)))

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
-from torch import Tensor
 from torch.optim import Optimizer
 
+from s3pt_mm.common.host import Refusal
 from s3pt_mm.common.models import unwrap
-from s3pt_mm.method.host import fetch
 
 
 @HOOKS.register_module()
@@ -39,7 +37,7 @@ class TeacherUpdateHook(Hook):
         self.start = start
         self.end = end
         self._stepped = False
-        self._overflow: Callable[[], Tensor] | None = None
+        self._refusal: Refusal | None = None
 
     def momentum(self, iteration: int, iterations: int) -> float:
         """m at ``iteration`` (from 0) of ``iterations``."""
@@ -48,7 +46,7 @@ class TeacherUpdateHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Listens to the optimiser's steps."""
-        self._stepped, self._overflow = False, None
+        self._stepped, self._refusal = False, None
         self._handle = runner.optim_wrapper.optimizer.register_step_pre_hook(self._note)
 
     def after_train(self, runner: Runner) -> None:
@@ -58,7 +56,7 @@ class TeacherUpdateHook(Hook):
     def _note(self, optimizer: Optimizer, *_: object) -> None:
         # A loss scaler calls a fused optimiser in any case and leaves the decision to its kernel.
         overflow = getattr(optimizer, 'found_inf', None)
-        self._stepped, self._overflow = True, None if overflow is None else fetch(overflow)
+        self._stepped, self._refusal = True, None if overflow is None else Refusal.of(overflow)
 
     def after_train_iter(
         self,
@@ -72,11 +70,11 @@ class TeacherUpdateHook(Hook):
         runner.message_hub.update_scalar('train/teacher_momentum', momentum)
         if not runner.optim_wrapper.should_update():
             return
-        taken = self._stepped and not (self._overflow is not None and bool(self._overflow()))
-        self._stepped, self._overflow = False, None
+        stepped, refusal = self._stepped, self._refusal
+        self._stepped, self._refusal = False, None
         model = unwrap(runner.model)
-        if taken:
-            model.update_teacher(momentum)
+        if stepped:
+            model.update_teacher(momentum, refusal)
         else:
             model.forget_step()
 

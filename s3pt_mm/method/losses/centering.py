@@ -9,8 +9,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from s3pt_mm.common.host import Refusal, send
 from s3pt_mm.method.distributed import start_logaddexp, start_sum
-from s3pt_mm.method.host import send
 from s3pt_mm.method.losses.prototype_logits import PrototypeLogits, log_probability_sum
 
 
@@ -98,8 +98,11 @@ class Center(nn.Module):
         self._observed.append((count, finish))
 
     @torch.no_grad()
-    def commit(self) -> None:
-        """Move the centre towards all rows observed since the last step; without a row it stays."""
+    def commit(self, refusal: Refusal | None = None) -> None:
+        """Move the centre towards all rows observed since the last step.
+
+        Without a row it stays, and where the device finds that the step was refused.
+        """
         observed, self._observed = self._observed, []
         if not observed:
             return
@@ -112,7 +115,10 @@ class Center(nn.Module):
             for _, finish in observed[1:]:
                 mean = torch.logaddexp(mean, finish())
             mean = mean - math.log(total)
-        self.value.lerp_(mean.to(self.value.dtype), 1 - self.momentum)
+        moved = self.value.lerp(mean.to(self.value.dtype), 1 - self.momentum)
+        if refusal is not None:
+            moved = torch.where(refusal.flag > 0, self.value, moved)
+        self.value.copy_(moved)
 
     def forget(self) -> None:
         """Drop what was observed: the step was not taken."""

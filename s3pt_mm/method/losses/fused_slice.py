@@ -21,7 +21,8 @@ class Taught(NamedTuple):
         products: (m, P) the teacher's features times its prototypes, half precision.
         factor: (P,) or (), of the products.
         bias: (P,) added to them, or None.
-        shift: (P,) the same less the centre: with one vector more torch's compiler would write the
+        center: (P,) subtracted from the logits, or None.
+        shift: (P,) the bias less the centre: with one vector more torch's compiler would write the
             target's logits to memory.
         rows: (n,) the teacher's row of each student row; None where it is the same.
         coefficients: (n,) weights in the loss; 0 where nobody teaches.
@@ -31,6 +32,7 @@ class Taught(NamedTuple):
     products: Tensor
     factor: Tensor
     bias: Tensor | None
+    center: Tensor | None
     shift: Tensor | None
     rows: Tensor | None
     coefficients: Tensor
@@ -43,14 +45,12 @@ class SliceResult(NamedTuple):
     Attributes:
         gradient: (n, P) d loss / d logits over ``peak``, in the products' dtype.
         peak: () at least half of the largest entry's size, and of its order.
-        by_bias: (P,) d loss / d bias.
         terms: (number of targets,) of the loss.
         columns: For each target that wants it (P,) ``log sum_rows softmax(logits)``.
     """
 
     gradient: Tensor
     peak: Tensor
-    by_bias: Tensor
     terms: Tensor
     columns: list[Tensor]
 
@@ -74,7 +74,7 @@ def fused_slice(
     terms, columns = [], []
     for one in taught:
         if one.wants_columns:
-            columns.append(_columns(product_logits(one.products, one.factor, one.bias)))
+            columns.append(_columns(one))
         own = one.products if one.rows is None else one.products.index_select(0, one.rows)
         teacher = product_logits(own, one.factor, one.shift)
         teacher_sum = torch.logsumexp(teacher, 1, keepdim=True)
@@ -87,8 +87,7 @@ def fused_slice(
         peak = torch.maximum(peak, highest)
     largest = peak.amax().clamp_min(1e-30)
     narrow = (gradient / largest).to(products.dtype)
-    by_bias = narrow.float().sum(0) * largest
-    return SliceResult(narrow, largest, by_bias, torch.stack(terms), columns)
+    return SliceResult(narrow, largest, torch.stack(terms), columns)
 
 
 def any_rows(compiled: Callable[..., SliceResult]) -> Callable[..., SliceResult]:
@@ -110,6 +109,15 @@ def product_logits(products: Tensor, factor: Tensor, bias: Tensor | None) -> Ten
     return logits if bias is None else logits + bias
 
 
-def _columns(logits: Tensor) -> Tensor:
-    """A logsumexp of log-softmax, so that a prototype that no row chooses is not -inf."""
-    return torch.logsumexp(logits - torch.logsumexp(logits, 1, keepdim=True), 0)
+def _columns(one: Taught) -> Tensor:
+    """(P,) log sum of the rows' softmax, in one pass.
+
+    About the running centre, from which a batch's mean is a few nats away, where the plain form
+    finds each column's maximum first. What is 75 away counts as 75: a prototype that no row
+    chooses is not -inf, and a centre that is so far off comes nearer with every step.
+    """
+    logits = product_logits(one.products, one.factor, one.bias)
+    log_p = logits - torch.logsumexp(logits, 1, keepdim=True)
+    if one.center is None:
+        return torch.logsumexp(log_p, 0)
+    return one.center + (log_p - one.center).clamp(-75.0, 75.0).exp().sum(0).log()

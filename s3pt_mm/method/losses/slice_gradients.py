@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from s3pt_mm.method.losses.prototype_logits import SliceLogits
 
@@ -34,8 +35,7 @@ class SliceGradients:
                 # It ends at 6e-8 and the entries are about coefficient / P: bring the largest to 1.
                 peak = torch.linalg.vector_norm(gradient, torch.inf).clamp_min_(1e-30)
             narrow = (gradient if peak is None else gradient / peak).to(weight.dtype)
-            by_bias = None if self.bias is None else gradient.sum(0)
-            return self.add_narrow(begin, narrow, peak, by_bias)
+            return self.add_narrow(begin, narrow, peak)
         rows, inverse = slices.features[begin : begin + len(gradient)], slices.inverse_temperature
         if self.bias is not None:
             self.bias += gradient.sum(0)
@@ -49,24 +49,32 @@ class SliceGradients:
             torch.mm(gradient, weight, out=here).mul_(inverse)
         return None
 
-    def add_narrow(
-        self, begin: int, narrow: Tensor, peak: Tensor | None, by_bias: Tensor | None
-    ) -> None:
+    def add_narrow(self, begin: int, narrow: Tensor, peak: Tensor | None) -> None:
         """Take in a gradient that is half precision already, divided by ``peak`` ()."""
-        slices, weight = self.slices, self.slices.weight
+        slices, weight, width = self.slices, self.slices.weight, self.slices.weight.shape[1]
         rows = slices.features[begin : begin + len(narrow)].to(weight.dtype)
-        back = slices.inverse_temperature if peak is None else peak * slices.inverse_temperature
-        if self.bias is not None and by_bias is not None:
-            self.bias += by_bias
+        lift = rows.new_ones(1, dtype=slices.total) if peak is None else peak.reshape(1)
+        back = lift * slices.inverse_temperature
         if self.weight is not None:
-            product = (narrow.T @ rows).to(self.weight.dtype).mul_(back)
-            self.weight.add_(product) if self.started else self.weight.copy_(product)
+            if self.bias is not None:
+                # Columns of ones make the bias's gradient part of the product; eight of them, for
+                # tensor cores like lengths of eight.
+                rows = F.pad(rows, (0, 8), value=1.0)
+            product = narrow.T @ rows
+            if self.started:
+                self.weight.addcmul_(product[:, :width], back)
+            else:
+                torch.mul(product[:, :width], back, out=self.weight)
             self.started = True
+            if self.bias is not None:
+                self.bias += product[:, width] * lift
+        elif self.bias is not None:
+            self.bias += narrow.sum(0, dtype=self.bias.dtype) * lift
         if self.features is not None:
             if slices.scale is not None:
-                weight = (weight * slices.scale[:, None]).to(weight.dtype)
+                weight = torch.mul(weight, slices.scale[:, None], out=torch.empty_like(weight))
             here = self.features[begin : begin + len(narrow)]
-            here.copy_(narrow @ weight).mul_(back)
+            torch.mul(narrow @ weight, back, out=here)
 
     def sums(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Gradients of features, weights and bias; None where none is wanted."""

@@ -49,6 +49,7 @@ def sliced_cross_entropy(
     slice_rows: int = 64,
     implementation: str = 'plain',
     fuse: Callable[..., SliceResult] | None = None,
+    unscale: Callable[..., Tensor] = through_weight_norm,
 ) -> CrossEntropy:
     """``sum_pairs coefficient * CE(softmax(teacher - center), log_softmax(student))``.
 
@@ -64,6 +65,7 @@ def sliced_cross_entropy(
         fuse: :func:`~s3pt_mm.method.losses.fused_slice.fused_slice`, compiled: takes a slice's
             arithmetic where products are half precision, all targets factored and no student row
             is taught twice by one of them.
+        unscale: :func:`~s3pt_mm.method.losses.prototype_logits.through_weight_norm`, or compiled.
 
     Returns:
         The loss and its terms, in float32 (float64 for float64 features).
@@ -89,7 +91,7 @@ def sliced_cross_entropy(
         return CrossEntropy(*TiledCrossEntropy.apply(*leaves, student, tuple(targets), kernels))
     fuse = fuse if half else None
     return CrossEntropy(
-        *_SlicedCrossEntropy.apply(*leaves, student, tuple(targets), slice_rows, fuse)
+        *_SlicedCrossEntropy.apply(*leaves, student, tuple(targets), slice_rows, fuse, unscale)
     )
 
 
@@ -106,6 +108,7 @@ class _SlicedCrossEntropy(torch.autograd.Function):
         targets: tuple[Target, ...],
         slice_rows: int,
         fuse: Callable[..., SliceResult] | None,
+        unscale: Callable[..., Tensor],
     ) -> tuple[Tensor, Tensor]:
         slices = SliceLogits(student)
         need = ctx.needs_input_grad[:4]
@@ -125,7 +128,7 @@ class _SlicedCrossEntropy(torch.autograd.Function):
         if grads is not None:
             ctx.save_for_backward(weight, gain, student.norm)
             ctx.dtypes = features.dtype, weight.dtype
-            ctx.sums = grads.sums()
+            ctx.sums, ctx.unscale = grads.sums(), unscale
         ctx.mark_non_differentiable(terms)
         return terms.sum(), terms
 
@@ -142,7 +145,7 @@ class _SlicedCrossEntropy(torch.autograd.Function):
             if gain is None:
                 by_weight.mul_(grad_loss.to(by_weight.dtype))
             else:
-                by_gain = through_weight_norm(by_weight, grad_loss, weight, gain, norm)
+                by_gain = ctx.unscale(by_weight, grad_loss, weight, gain, norm)
         for grad in (by_features, by_bias):
             if grad is not None:
                 grad.mul_(grad_loss.to(grad.dtype))
@@ -151,7 +154,7 @@ class _SlicedCrossEntropy(torch.autograd.Function):
             by_weight.to(ctx.dtypes[1]) if need_weight and by_weight is not None else None,
             by_gain.to(gain.dtype) if need_gain and by_gain is not None else None,
             by_bias,
-            *(None,) * 4,
+            *(None,) * 5,
         )
 
 
@@ -209,5 +212,5 @@ def _fused(
     wanted = [total for total in log_sums if total is not None]
     for total, here in zip(wanted, found.columns, strict=True):
         torch.logaddexp(total, here, out=total)
-    grads.add_narrow(begin, found.gradient, found.peak, found.by_bias)
+    grads.add_narrow(begin, found.gradient, found.peak)
     return found.terms

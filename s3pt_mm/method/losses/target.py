@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from s3pt_mm.method.host import send
+from s3pt_mm.common.host import send
 from s3pt_mm.method.losses.fused_slice import Taught
 from s3pt_mm.method.losses.prototype_logits import (
     PrototypeLogits,
@@ -134,6 +134,5 @@ class SlicePlan:
         else:  # no neighbour in the whole batch: the first steps
             products = teacher.weight.new_zeros(len(taught), len(teacher.weight))
         wants_columns = self.target.log_probability_sum is not None
-        return Taught(
-            products, teacher.factor_tensor(), bias, shift, rows, coefficients, wants_columns
-        )
+        factor = teacher.factor_tensor()
+        return Taught(products, factor, bias, center, shift, rows, coefficients, wants_columns)

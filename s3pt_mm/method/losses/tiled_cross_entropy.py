@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, autograd
 from torch.autograd.function import once_differentiable
 
-from s3pt_mm.method.host import send
+from s3pt_mm.common.host import send
 from s3pt_mm.method.losses.prototype_logits import (
     PrototypeLogits,
     product_dtype,

@@ -17,11 +17,11 @@ _ROWS = 8192
 
 
 class Neighbours(NamedTuple):
-    """Neighbours in the queue of the objects of one view.
+    """Neighbours in the queue of the objects of both views.
 
     Attributes:
-        positions: (n,) ring position of each object's nearest neighbour.
-        consistent: (n,) bool, True where the way back ends at the object it left from.
+        positions: (2, n) ring position of each object's nearest neighbour.
+        consistent: (2, n) bool, True where the way back ends at the object it left from.
     """
 
     positions: Tensor
@@ -34,7 +34,6 @@ def cycle_consistent_neighbours(
     returning: Tensor,
     queue: ObjectQueue,
     *,
-    view: int,
     offset: int = 0,
     memory: str | float = 'auto',
     fuse: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
@@ -43,13 +42,12 @@ def cycle_consistent_neighbours(
 
     Object i of view a finds j, its nearest by cosine among the queue's view-a vectors; the queue's
     *other*-view vector of j finds its nearest among this batch's other-view objects. If that
-    is i again, i is cycle-consistent.
+    is i again, i is cycle-consistent. Both views leave and return.
 
     Args:
-        outgoing: (n, d) this rank's objects of view a.
-        returning: (n_all, d) the batch's objects of the other view, all ranks in rank order.
+        outgoing: (2, n, d) this rank's objects.
+        returning: (2, n_all, d) the batch's objects, all ranks in rank order.
         queue: The memory, before this batch is pushed.
-        view: a, 0 or 1.
         offset: Index in ``returning`` of this rank's first object.
         memory: For similarities that exist at a time: 'auto' or gigabytes
             (:func:`~s3pt_mm.method.row_limits.row_limit`).
@@ -58,70 +56,76 @@ def cycle_consistent_neighbours(
     Returns:
         Positions and consistency; with an empty queue no object is consistent.
     """
-    if len(outgoing) == 0 or not queue.spans():
-        return Neighbours(
-            torch.zeros(len(outgoing), dtype=torch.int64, device=outgoing.device),
-            torch.zeros(len(outgoing), dtype=torch.bool, device=outgoing.device),
-        )
+    count = outgoing.shape[1]
+    if count == 0 or not queue.spans():
+        nowhere = torch.zeros(2, count, dtype=torch.int64, device=outgoing.device)
+        return Neighbours(nowhere, nowhere.bool())
     with torch.autocast(outgoing.device.type, enabled=False):
         chunk = row_limit(
             memory,
             outgoing.device,
             on_cpu=_ROWS,
-            bytes_per_row=8 * (len(outgoing) + outgoing.shape[1]),
+            bytes_per_row=8 * (count + outgoing.shape[2]),
         )
-        positions = _nearest_in_queue(outgoing, queue, view, chunk, fuse)
-        back = F.normalize(queue.take(1 - view, positions).to(returning), dim=1)
-        ends = (back @ F.normalize(returning, dim=1).T).argmax(dim=1)
-    origin = torch.arange(len(outgoing), device=outgoing.device) + offset
-    return Neighbours(positions, ends == origin)
+        positions = _nearest_in_queue(outgoing, queue, chunk, fuse)
+        # In the order of the views in which they return; their norms move no maximum either.
+        back = torch.stack([queue.take(0, positions[1]), queue.take(1, positions[0])])
+        here = F.normalize(returning, dim=2).transpose(1, 2)
+        ends = (back.to(returning) @ here).argmax(dim=2)
+    origin = torch.arange(offset, offset + count, device=outgoing.device)
+    return Neighbours(positions, (ends == origin).flip(0))
 
 
 def _nearest_in_queue(
-    objects: Tensor, queue: ObjectQueue, view: int, chunk: int, fuse: Callable | None
+    objects: Tensor, queue: ObjectQueue, chunk: int, fuse: Callable | None
 ) -> Tensor:
-    """(n,) ring position of the largest cosine, in chunks of the queue's rows."""
-    count, extra = len(objects), padding(len(objects), objects.device)
+    """(2, n) ring position of the largest cosine, in chunks of the queue's rows."""
+    count = objects.shape[1]
+    extra = padding(count, objects.device)
     if extra:
         objects = F.pad(objects, (0, 0, 0, extra))
     # The objects' own norms do not move a row's maximum.
     halves = None
     if objects.is_cuda and queue.objects.dtype == torch.float16:
-        halves = split_halves(F.normalize(objects, dim=1))
+        halves = split_halves(F.normalize(objects, dim=2))
         chunk = chunk * 2  # nothing is widened
-    best = objects.new_full((len(objects),), -torch.inf)
-    where = torch.zeros(len(objects), dtype=torch.int64, device=objects.device)
     limit = min(chunk, len(queue))
+    pieces = [
+        (start, min(start + limit, end))
+        for begin, end in queue.spans()
+        for start in range(begin, end, limit)
+    ]
     # One buffer for all chunks: fresh pages cost more than widening the numbers.
-    wide = objects.new_empty(limit if halves is None else 0, objects.shape[1])
-    for begin, end in queue.spans():
-        for start in range(begin, end, limit):
-            stop = min(start + limit, end)
+    wide = objects.new_empty(limit if halves is None else 0, objects.shape[2])
+    values, places = [], []
+    for view in (0, 1):
+        for start, stop in pieces:
             rows = queue.objects[view, start:stop]
             if halves is None:
-                similarity = objects @ wide[: stop - start].copy_(rows).T
+                similarity = objects[view] @ wide[: stop - start].copy_(rows).T
             else:
-                similarity = half_products(halves, rows)
+                similarity = half_products(halves[view], rows)
             norms = queue.inverse_norms[view, start:stop]
             if fuse is None:
                 value, index = similarity.mul_(norms).max(dim=1)
             else:
                 value, index = fuse(similarity, norms)
-            better = value > best
-            best = torch.where(better, value, best)
-            where = torch.where(better, index + start, where)
-    return where[:count]
+            values.append(value)
+            places.append(index + start)
+    # Of equals the first.
+    best = torch.stack(values).unflatten(0, (2, -1)).argmax(dim=1, keepdim=True)
+    return torch.stack(places).unflatten(0, (2, -1)).gather(1, best).squeeze(1)[:, :count]
 
 
 def split_halves(unit: Tensor) -> Tensor:
-    """(n, d) rows of norm 1 -> (n, 2 d) float16, two halves that sum to 1024 times them.
+    """(..., d) rows of norm 1 -> (..., 2 d) float16, two halves that sum to 1024 times them.
 
     Of a number x the first half rounds 1024 x to 11 bits, the second what is left to 11 more. 1024
     keeps the second above float16's subnormals for all |x| over 2e-5, and changes no order.
     """
     scaled = unit.float() * 1024
     high = scaled.half()
-    return torch.cat([high, (scaled - high).half()], dim=1)
+    return torch.cat([high, (scaled - high).half()], dim=-1)
 
 
 def half_products(halves: Tensor, rows: Tensor) -> Tensor:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from s3pt_mm.method.host import send
+from s3pt_mm.common.host import Refusal, send
 
 _DTYPES = {name: getattr(torch, name) for name in ('float64', 'float32', 'float16', 'bfloat16')}
 
@@ -63,9 +64,12 @@ class ObjectQueue(nn.Module):
         self.register_buffer('head', torch.zeros((), dtype=torch.int64))
         # (2, n, d) objects and (B,) counts of each micro-batch since the last step
         self._staged: list[tuple[Tensor, Tensor]] = []
+        # The same of the last step, while nobody has asked whether it was taken.
+        self._undecided: tuple[list[tuple[Tensor, Tensor]], Refusal] | None = None
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ObjectQueue:
         """Move and convert everything but the two counters."""
+        self.settle()
         counters = self.counts, self.head
         super()._apply(fn, recurse)
         self._buffers.update(counts=counters[0], head=counters[1])
@@ -78,11 +82,12 @@ class ObjectQueue(nn.Module):
 
     def __len__(self) -> int:
         """Objects held (of each view)."""
+        self.settle()
         return int(self.counts.sum())
 
     def spans(self) -> list[tuple[int, int]]:
         """Ring intervals [begin, end) that hold objects, newest first; none when empty."""
-        head, total = int(self.head), len(self)
+        total, head = len(self), int(self.head)
         if total == 0:
             return []
         if head + total <= self.capacity:
@@ -101,13 +106,38 @@ class ObjectQueue(nn.Module):
         """Keep a (micro-)batch's (2, n, d) objects, (B,) to an image, until :meth:`commit`."""
         self._staged.append((objects.detach(), torch.as_tensor(per_image)))
 
-    def commit(self) -> None:
-        """Push what was staged since the last step, as one batch."""
+    def commit(self, refusal: Refusal | None = None) -> None:
+        """Push what was staged since the last step, as one batch.
+
+        Where the device decides whether the step was taken, it is pushed when somebody looks: the
+        counters are the host's, and it need not wait before it must.
+        """
+        self.settle()
         staged, self._staged = self._staged, []
+        if refusal is None:
+            self._push(staged)
+        else:
+            self._undecided = staged, refusal
+
+    def settle(self) -> None:
+        """Read whether the last step was taken, if that is open, and push or drop."""
+        undecided, self._undecided = self._undecided, None
+        if undecided is not None and not bool(undecided[1].read()):
+            self._push(undecided[0])
+
+    def _push(self, staged: list[tuple[Tensor, Tensor]]) -> None:
         if staged:
             objects, counts = zip(*staged, strict=True)
             together = torch.cat(objects, dim=1) if len(objects) > 1 else objects[0]
             self.push(together, torch.cat(counts))
+
+    def _save_to_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self.settle()
+        super()._save_to_state_dict(*args, **kwargs)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._undecided = None
+        super()._load_from_state_dict(*args, **kwargs)
 
     def forget(self) -> None:
         """Drop what was staged: the step was not taken."""

@@ -89,8 +89,8 @@ def test_compiled_for_all_numbers_of_objects() -> None:
     utils.counters.clear()
     compiled: Callable = torch.compile(fused_slice, fullgraph=True)
     own, others, last = torch.randn(3, 16, P).to(torch.bfloat16)
-    taught = Taught(others, *torch.randn(3, P), None, torch.rand(16), True)
-    few = Taught(last[:8], *torch.randn(3, P), torch.arange(16) // 2, torch.rand(16), False)
+    taught = Taught(others, *torch.randn(4, P), None, torch.rand(16), True)
+    few = Taught(last[:8], *torch.randn(4, P), torch.arange(16) // 2, torch.rand(16), False)
     given = (own, *torch.randn(2, P), [taught, few])
     (code,) = run_and_get_code(compiled, *given)[1]
     written = re.findall(rf'empty_strided_cpu\(\((?:16|8), {P}\), \S+ \S+ (\S+)\)', code)

@@ -37,12 +37,12 @@ def run(case: dict[str, np.ndarray], dtype: str = 'float32') -> dict[str, np.nda
     flat = torch.full((queue.capacity,), -1)
     flat[queue.flat_positions()] = torch.arange(len(queue))
     actual: dict[str, np.ndarray] = {}
-    for view in (0, 1):
-        near = cycle_consistent_neighbours(views[view], views[1 - view], queue, view=view)
+    near = cycle_consistent_neighbours(torch.stack(views), torch.stack(views), queue)
+    for view, (positions, consistent) in enumerate(zip(*near, strict=True)):
         name = f'view{view + 1}'
-        actual[f'neighbour_index_{name}'] = flat[near.positions].numpy()
-        actual[f'cycle_consistent_{name}'] = near.consistent.numpy()
-        vectors = [queue.take(side, near.positions) for side in (0, 1)]
+        actual[f'neighbour_index_{name}'] = flat[positions].numpy()
+        actual[f'cycle_consistent_{name}'] = consistent.numpy()
+        vectors = [queue.take(side, positions) for side in (0, 1)]
         actual[f'neighbours_of_{name}'] = torch.stack(vectors).numpy()
     queue.push(torch.stack(views), torch.from_numpy(case['centroids_per_image']))
     actual['images_in_queue_counts_after'] = queue.counts.to(torch.int32).numpy()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from s3pt_mm.common.host import Refusal
 from s3pt_mm.method.memory import ObjectQueue, cycle_consistent_neighbours
 from s3pt_mm.method.memory.neighbours import half_products, split_halves
 
@@ -33,13 +34,14 @@ def test_equals_a_list_of_images_over_many_pushes() -> None:
 def test_empty_and_partly_filled_queue() -> None:
     queue = make()
     objects = torch.randn(2, 3, 5)
-    near = cycle_consistent_neighbours(objects[0], objects[1], queue, view=0)
-    assert not near.consistent.any() and len(near.positions) == 3
+    near = cycle_consistent_neighbours(objects, objects, queue)
+    assert not near.consistent.any() and near.positions.shape == (2, 3)
     queue.push(objects, torch.tensor([3]))
     # A queue that holds this very batch: everybody finds itself, and the way back ends there.
-    near = cycle_consistent_neighbours(objects[0], objects[1], queue, view=0)
+    near = cycle_consistent_neighbours(objects, objects, queue)
     assert near.consistent.all()
-    torch.testing.assert_close(queue.take(0, near.positions), objects[0])
+    for view in (0, 1):
+        torch.testing.assert_close(queue.take(view, near.positions[view]), objects[view])
 
 
 def test_no_objects_at_all() -> None:
@@ -47,8 +49,31 @@ def test_no_objects_at_all() -> None:
     none = torch.zeros(2, 0, 5)
     queue.push(none, torch.tensor([0, 0]))
     assert len(queue) == 0 and queue.spans() == []
-    near = cycle_consistent_neighbours(none[0], none[1], queue, view=1)
-    assert near.positions.shape == near.consistent.shape == (0,)
+    near = cycle_consistent_neighbours(none, none, queue)
+    assert near.positions.shape == near.consistent.shape == (2, 0)
+
+
+@pytest.mark.parametrize('refused', [False, True])
+def test_a_step_that_the_device_decides_on(refused: bool) -> None:
+    """Nobody waits for the verdict until somebody looks; then the queue is as if it were known."""
+    known, open_ = make(), make()
+    asked = []
+
+    def read() -> torch.Tensor:
+        asked.append(True)
+        return torch.tensor([float(refused)])
+
+    for step in range(3):
+        torch.manual_seed(step)
+        objects, counts = torch.randn(2, 3, 5), torch.tensor([2, 1])
+        for queue in (known, open_):
+            queue.stage(objects, counts)
+        (known.forget if refused else known.commit)()
+        open_.commit(Refusal(torch.tensor([float(refused)]), read))
+        assert len(asked) == step  # the step before this one's
+    state, wanted = open_.state_dict(), known.state_dict()
+    assert len(asked) == 3 and all(torch.equal(state[name], wanted[name]) for name in wanted)
+    assert len(open_) == len(known) == (0 if refused else 6) and len(asked) == 3
 
 
 def test_state_survives_a_checkpoint() -> None:

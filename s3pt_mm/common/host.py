@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -36,6 +37,23 @@ def fetch(tensor: Tensor) -> Callable[[], Tensor]:
         return here
 
     return wait
+
+
+class Refusal(NamedTuple):
+    """Whether the optimiser's kernel leaves the step out, which a loss scaler lets it decide.
+
+    Attributes:
+        flag: () or (1,) on the device, above 0 if so: for those who can obey it there.
+        read: Waits for it on the host: for those who cannot, as late as they can.
+    """
+
+    flag: Tensor
+    read: Callable[[], Tensor]
+
+    @classmethod
+    def of(cls, flag: Tensor) -> Refusal:
+        """Its copy to the host begins now."""
+        return cls(flag, fetch(flag))
 
 
 class Scalars(Mapping[str, Tensor]):
