@@ -33,7 +33,7 @@ MIN_PIXELS = 4  # shading pixels that an object needs to be annotated
 
 
 def encode_mask(mask: np.ndarray) -> dict[str, Any]:
-    """A (H, W) mask as nuImages stores it: COCO run lengths, base64."""
+    """A (H, W) mask as nuImages stores it: COCO run lengths, base64. Fastest column by column."""
     packed = coco.encode(np.asfortranarray(mask, dtype=np.uint8))
     return dict(
         size=[int(v) for v in packed['size']], counts=base64.b64encode(packed['counts']).decode()
@@ -44,7 +44,10 @@ def _annotations(
     config: ToyDriveConfig, world: World, photo: Photo, data: str
 ) -> dict[str, list[Record]]:
     """object_ann and surface_ann records of one photo."""
-    actors, labels = photo.enlarged(photo.actors), photo.enlarged(photo.labels)
+    # Run lengths go down the columns: one change of order for all masks.
+    actors, labels = (
+        np.asfortranarray(photo.enlarged(array)) for array in (photo.actors, photo.labels)
+    )
     numbers, counts = np.unique(photo.actors, return_counts=True)
     objects = []
     for number in numbers[(counts >= MIN_PIXELS) & (numbers > 0) & (numbers < world.ego_number)]:

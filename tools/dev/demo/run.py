@@ -19,7 +19,8 @@ from tools.dev.demo.steps import ROOT, run_tool, until_stopped
 
 CONFIG = 'configs/toydrive/demo_s3pt_vitt16.py'
 # The probe looks at 64; ToyDrive's default of 512 is for learning from labels, and takes longer.
-LABELLED_PHOTOS = 96
+# Of Cityscapes' format enough to try it: nothing here looks at it.
+PHOTOS = {'--nuimages-train': 96, '--cityscapes-train': 12, '--cityscapes-val': 6}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,7 +69,7 @@ def prepare_data(data: Path) -> None:
     from s3pt_mm.toydrive.generation import RECORD  # brings the ray caster: two seconds
 
     if not (data / RECORD).is_file():  # written when everything else is
-        photos = ('--nuimages-train', str(LABELLED_PHOTOS))
+        photos = [str(word) for pair in PHOTOS.items() for word in pair]
         run_tool('tools/create_toydrive.py', '--out', data, *photos)
     nuscenes, nuimages = data / 'nuscenes', data / 'nuimages'
     if not (nuscenes / 'nuscenes_infos_val.parquet').is_file():

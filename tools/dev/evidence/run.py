@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 
 from s3pt_mm.common.files import write_json, write_text
-from s3pt_mm.probes.controls import untrained
+from s3pt_mm.probes.controls import CONSTANT, untrained
 from s3pt_mm.probes.evaluation import evaluate_with_controls, knn_head, linear_head
 from tools.dev.demo.run import read_log
 from tools.dev.evidence.data import SOURCES, Source
@@ -159,7 +159,13 @@ def _finish(job: Job, crops: int) -> None:
         backbone, losses = _teacher(job, cfg), final_losses(job.folder)
     trained = time.monotonic() - start
     figures = evaluate_with_controls(
-        backbone, job.source.train, job.source.val, _HEADS, seed=job.seed, crops=crops
+        backbone,
+        job.source.train,
+        job.source.val,
+        _HEADS,
+        seed=job.seed,
+        crops=crops,
+        known=_known_controls(job),
     )
     write_json(
         job.figures,
@@ -174,6 +180,14 @@ def _finish(job: Job, crops: int) -> None:
             **figures,
         ),
     )
+
+
+def _known_controls(job: Job) -> dict[str, dict[str, Any]] | None:
+    """Those that no training changes, of any finished run of this data set and seed."""
+    for path in job.folder.parents[2].glob(f'*/*/{job.seed}/figures.json'):
+        found = json.loads(path.read_text())
+        return {head: {name: found[head]['controls'][name] for name in CONSTANT} for head in _HEADS}
+    return None
 
 
 def final_losses(folder: Path) -> dict[str, float]:
