@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+_ROWS = 4096  # of a piece on a CPU
+
 
 @dataclass(frozen=True)
 class PrototypeLogits:
@@ -187,9 +189,14 @@ def through_weight_norm(
 ) -> Tensor:
     """Turn a gradient of ``w = g v / |v|`` into that of v, in place, times ``factor``.
 
+    On a CPU in pieces that stay in its cache: the product below would be as large as the gradient.
+
     Returns:
         Gradient of g, (P, 1), times ``factor``.
     """
+    if grad.device.type == 'cpu' and len(grad) > _ROWS:
+        pieces = zip(*(rows.split(_ROWS) for rows in (grad, direction, gain, norm)), strict=True)
+        return torch.cat([through_weight_norm(g, factor, *others) for g, *others in pieces])
     along = torch.linalg.vecdot(grad, direction.to(grad.dtype))[:, None] / norm
     # g / |v| (dw - v (dw . v) / |v|^2): the part along v does not turn it
     grad.addcmul_(direction, along / norm, value=-1).mul_(gain / norm * factor)
