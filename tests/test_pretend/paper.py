@@ -112,8 +112,8 @@ def marked(recorder: Recorder, function: Callable, graph: bool = True) -> Callab
 
     What is no graph is fused: the search reads its products once, the vMF normaliser its norms; a
     cross-entropy's slice reads all products for the rows' statistics and for the gradient, those
-    of which columns are wanted once more, and writes the gradient; health figures read the
-    teacher's twice more.
+    of which columns are wanted twice more (the rows' sums without the centre, the columns), and
+    writes the gradient; health figures read the teacher's twice more.
     """
     if not graph:
 
@@ -125,7 +125,7 @@ def marked(recorder: Recorder, function: Callable, graph: bool = True) -> Callab
             if function.__name__ in ('fused_slice', 'health_and_slice'):
                 read, kernels = 3 * read, 3 + 3 * len(others[2])  # read twice, a gradient written
                 for one in others[2]:
-                    read += (2 + one.wants_columns) * _bytes(one.products)
+                    read += (2 + 2 * one.wants_columns) * _bytes(one.products)
                 if function.__name__ == 'health_and_slice':
                     read, kernels = read + 2 * _bytes(others[2][0].products), kernels + 4
             if function.__name__ == 'through_weight_norm':
