@@ -5,9 +5,13 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+
+# By its folder: an environment may lie in another folder of the package's name.
+_PACKAGE = f'{Path(__file__).resolve().parents[2] / "s3pt_mm"}/'
 
 
 class Log:
@@ -83,8 +87,8 @@ def place() -> str:
     frame, host = sys._getframe(1), None
     while frame is not None:
         name = frame.f_code.co_filename
-        if '/s3pt_mm/' in name and not name.endswith('/common/host.py'):
-            return f'{name.rpartition("/s3pt_mm/")[2]}:{frame.f_lineno}'
+        if name.startswith(_PACKAGE) and not name.endswith('/common/host.py'):
+            return f'{name.removeprefix(_PACKAGE)}:{frame.f_lineno}'
         if host is None and '/site-packages/mm' in name:
             host = f'{name.rpartition("/site-packages/")[2]}:{frame.f_lineno}'
         frame = frame.f_back
