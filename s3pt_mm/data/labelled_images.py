@@ -75,6 +75,7 @@ class LabelledImages(torch.utils.data.Dataset):
         self.pairs = [(str(image), str(mask)) for image, mask in pairs]
         self.class_set = find_class_set(class_set)
         self.image_size = tuple(image_size)
+        self._last: tuple[int, NDArray[np.uint8]] | None = None
 
     @classmethod
     def from_nuimages(
@@ -208,7 +209,7 @@ class LabelledImages(torch.utils.data.Dataset):
         """
         from s3pt_mm.data.transforms.image import EncodedImage  # registers in mmpretrain
 
-        img_path, seg_path = self.pairs[index]
+        img_path = self.pairs[index][0]
         height, width = self.image_size
         file = EncodedImage(read_file(img_path), img_path)
         across, down = file.size
@@ -224,6 +225,14 @@ class LabelledImages(torch.utils.data.Dataset):
         image = Image.fromarray(pixels).resize(
             (width, height), Image.Resampling.BILINEAR, box=decoded
         )
-        size = (down, across)
-        label_map = read_label_map(seg_path, self.class_set, image_size=size, img_path=img_path)
-        return LabelledImage(normalised(image), label_map[top:bottom, left:right], img_path)
+        label_map = self._label_map(index, (down, across))[top:bottom, left:right].copy()
+        return LabelledImage(normalised(image), label_map, img_path)
+
+    def _label_map(self, index: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+        # The last one is kept: crops of an image come one after another, and reading and checking
+        # its mask takes longer than its pixels do.
+        if self._last is None or self._last[0] != index:
+            img_path, seg_path = self.pairs[index]
+            read = read_label_map(seg_path, self.class_set, image_size=size, img_path=img_path)
+            self._last = index, read
+        return self._last[1]

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from mmpretrain.models.backbones import VisionTransformer
 from PIL import Image
 
+from s3pt_mm.data import labelled_images
 from s3pt_mm.data.labelled_images import LabelledImages
 from s3pt_mm.probes.controls import (
     CONSTANT,
@@ -81,6 +82,21 @@ def test_a_jpeg_decoded_small_is_cropped_at_the_same_box(tmp_path):
     red = images.read(0, lambda w, h: (160, 0, 560, 400)).image[0] * 58.395 + 123.675
     expected = ramp[0, 160:560, 0].reshape(40, 10).mean(1)
     np.testing.assert_allclose(red.mean(0), expected, atol=3)
+
+
+def test_crops_of_an_image_read_its_mask_once_and_own_their_labels(tmp_path, monkeypatch):
+    read, paths = labelled_images.read_label_map, []
+    monkeypatch.setattr(
+        labelled_images,
+        'read_label_map',
+        lambda path, *a, **k: paths.append(path) or read(path, *a, **k),
+    )
+    images = street(tmp_path, count=2)
+    crops = RandomCrops(images, per_image=3)
+    labels = [crops[index].label_map for index in range(6)]
+    assert paths == [mask for _, mask in images.pairs]
+    labels[-1][:] = 0
+    assert (crops[5].label_map > 0).any()
 
 
 def test_crops_are_seeded_differ_and_stay_inside(tmp_path):

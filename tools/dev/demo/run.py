@@ -18,9 +18,9 @@ from s3pt_mm.hosts.options import read_options
 from tools.dev.demo.steps import ROOT, run_tool, until_stopped
 
 CONFIG = 'configs/toydrive/demo_s3pt_vitt16.py'
-# The probe looks at 64; ToyDrive's default of 512 is for learning from labels, and takes longer.
+# What the probe looks at; ToyDrive's default of 512 is for learning from labels, and takes longer.
 # Of Cityscapes' format enough to try it: nothing here looks at it.
-PHOTOS = {'--nuimages-train': 96, '--cityscapes-train': 12, '--cityscapes-val': 6}
+PHOTOS = {'--nuimages-train': 64, '--cityscapes-train': 12, '--cityscapes-val': 6}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
