@@ -68,9 +68,11 @@ def untrained(
                 _draw(module.weight)
                 if module.bias is not None:
                     module.bias.zero_()
-            elif isinstance(module, nn.LayerNorm):
+            elif isinstance(module, (nn.LayerNorm, nn.GroupNorm)):
                 module.reset_parameters()
-            elif isinstance(module, nn.Conv2d):  # patch filters: both keep the framework's draw
+            elif isinstance(
+                module, nn.Conv2d
+            ):  # patch filters or stem: both keep the framework's draw
                 weight = torch.empty(module.weight.shape)
                 nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
                 module.weight.copy_(weight)

@@ -141,6 +141,21 @@ def test_every_rung_changes_one_thing_and_trains_what_it_says(tmp_path: Path) ->
     assert ladder.images_of('DINO, equal compute', 1000) == 727  # 512 tokens against 704
 
 
+def test_a_recipe_of_other_views_reaches_every_method(tmp_path: Path) -> None:
+    source = camvid(made_camvid(tmp_path), tmp_path)
+    recipe = ladder.RECIPES['stem, published colours']
+    for rung, kind in (('DINO', 'MultiCropViews'), ('CrIBo', 'TwoViews')):
+        cfg = ladder.make_config(source, rung, seed=0, images=64, recipe=recipe)
+        views = next(s for s in cfg.train_dataloader.dataset.pipeline if s['type'] == kind)
+        assert views['scale'] == (0.15, 0.5) and views['grey_prob'] == 0.2
+        assert views['solarize_prob'] == (0.0, 0.2)
+        assert cfg.model.backbone.stem == 'convolutions' and not cfg.model.get('freeze_patch_embed')
+    plain = ladder.make_config(
+        source, 'CrIBo', seed=0, images=64, recipe=ladder.RECIPES['as published']
+    )
+    assert 'stem' not in plain.model.backbone
+
+
 def test_the_bound_trains_from_two_steps_on(tmp_path: Path) -> None:
     images = camvid(made_camvid(tmp_path), tmp_path).train
     arch = dict(embed_dims=16, num_layers=1, num_heads=2, feedforward_channels=32)

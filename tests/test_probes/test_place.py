@@ -11,6 +11,7 @@ from PIL import Image
 
 from s3pt_mm.data import labelled_images
 from s3pt_mm.data.labelled_images import LabelledImages
+from s3pt_mm.method.backbone import PretrainVisionTransformer
 from s3pt_mm.probes.controls import (
     CONSTANT,
     control_maps,
@@ -31,10 +32,10 @@ from s3pt_mm.probes.patches import RandomCrops, probe_patches, subtract_place
 HEADS = dict(knn=knn_head(k=5), linear=linear_head(iterations=30))
 
 
-def vit(**changes) -> VisionTransformer:
+def vit(kind=VisionTransformer, **changes) -> VisionTransformer:
     torch.manual_seed(3)
     arch = dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32)
-    backbone = VisionTransformer(arch=arch, img_size=32, patch_size=8, **changes)
+    backbone = kind(arch=arch, img_size=32, patch_size=8, **changes)
     backbone.eval()
     return backbone
 
@@ -158,6 +159,16 @@ def test_untrained_keeps_the_position_scale_and_the_global_generator():
     patch = plain.patch_embed.projection.weight
     assert not torch.equal(patch, backbone.patch_embed.projection.weight)
     assert not torch.equal(patch, untrained(backbone, seed=1).patch_embed.projection.weight)
+
+
+def test_an_untrained_stem_of_convolutions_remembers_nothing():
+    first, second = (vit(PretrainVisionTransformer, stem='convolutions') for _ in range(2))
+    with torch.no_grad():
+        for parameter in second.parameters():
+            parameter.add_(1)
+    plain, again = (untrained(each, seed=0).state_dict() for each in (first, second))
+    for name, value in plain.items():
+        assert torch.equal(value, again[name]), name
 
 
 def test_feature_maps_of_both_kinds_of_output_agree():

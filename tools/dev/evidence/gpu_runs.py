@@ -47,6 +47,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     '256 prototypes': {**_SHORT, 'prototypes': 256},
     'slower teacher': {**_SHORT, 'teacher': 0.996},
     'patch filters held': {**_SHORT, 'freeze': True},
+    'stem of convolutions': {**_SHORT, 'stem': 'convolutions'},
 }
 _MILD = dict(
     brightness=0.2, contrast=0.2, saturation=0.1, hue=0.03, grey_prob=0.0,
@@ -165,7 +166,8 @@ class Runs:
         cfg = Config.fromfile(ROOT / f'configs/_base_/models/{name}_vits16.py')
         cfg.merge_from_dict(dict(model={**RUNGS, **MORE}[rung]))
         backbone = dict(arch=ARCHS[self.settings.arch], img_size=self.settings.size)
-        cfg.model.backbone.update(backbone, drop_path_rate=0.0)
+        stem = recipe.get('stem', 'patches')
+        cfg.model.backbone.update(backbone, drop_path_rate=0.0, stem=stem)
         cfg.model.head.update(
             num_prototypes=recipe['prototypes'],
             hidden_channels=1024,

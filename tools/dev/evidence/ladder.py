@@ -54,11 +54,22 @@ RUNGS = rung_parts(clusters=(8, 24), queue=(512, 64))
 RUNGS[HEADS_ONLY] = RUNGS['CrIBo']
 SUPERVISED = 'supervised bound'
 
+_PUBLISHED = dict(
+    brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, grey_prob=0.2,
+    blur_prob=(1.0, 0.1), solarize_prob=(0.0, 0.2),
+)  # fmt: skip
+
 # What may be chosen, on CrIBo and a seed that no table shows.
 RECIPES: dict[str, dict[str, Any]] = {
     'as published': {'model.freeze_patch_embed': False, 'position': 1.0},
     'patch filters held': {'model.freeze_patch_embed': True, 'position': 1.0},
     'patch filters held, position x 10': {'model.freeze_patch_embed': True, 'position': 10.0},
+    'stem, published colours': {
+        'model.freeze_patch_embed': False,
+        'model.backbone.stem': 'convolutions',
+        'position': 1.0,
+        'views': dict(_PUBLISHED, scale=(0.15, 0.5)),  # objects as large as the probe sees them
+    },
 }
 
 
@@ -96,6 +107,7 @@ def make_config(
     """
     cfg = Config.fromfile(BASE, import_custom_modules=False)
     views = next(step for step in cfg.train_pipeline if step['type'] == 'TwoViews')
+    views.update(recipe.get('views', {}))
     pipeline = [step for step in cfg.train_pipeline if source.has_depth or step.type != 'LoadLidar']
     if rung.startswith('DINO'):
         dino = Config.fromfile(
