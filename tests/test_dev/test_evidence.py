@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from mmpretrain.models.backbones import VisionTransformer
+from mmpretrain.registry import TRANSFORMS
 from PIL import Image
 
 from tests.tool_runs import run_tool
@@ -143,17 +144,20 @@ def test_every_rung_changes_one_thing_and_trains_what_it_says(tmp_path: Path) ->
 
 def test_a_recipe_of_other_views_reaches_every_method(tmp_path: Path) -> None:
     source = camvid(made_camvid(tmp_path), tmp_path)
-    recipe = ladder.RECIPES['stem, published colours']
-    for rung, kind in (('DINO', 'MultiCropViews'), ('CrIBo', 'TwoViews')):
-        cfg = ladder.make_config(source, rung, seed=0, images=64, recipe=recipe)
-        views = next(s for s in cfg.train_dataloader.dataset.pipeline if s['type'] == kind)
-        assert views['scale'] == (0.15, 0.5) and views['grey_prob'] == 0.2
-        assert views['solarize_prob'] == (0.0, 0.2)
-        assert cfg.model.backbone.stem == 'convolutions' and not cfg.model.get('freeze_patch_embed')
-    plain = ladder.make_config(
-        source, 'CrIBo', seed=0, images=64, recipe=ladder.RECIPES['as published']
-    )
-    assert 'stem' not in plain.model.backbone
+    chosen = {
+        'stem, published colours': ('convolutions', (0.15, 0.5), 0.4),
+        'patch filters held': ('patches', (0.5, 1.0), 0.2),
+    }
+    for name, (stem, scale, brightness) in chosen.items():
+        for rung, kind in (('DINO', 'MultiCropViews'), ('CrIBo', 'TwoViews')):
+            recipe = ladder.RECIPES[name]
+            cfg = ladder.make_config(source, rung, seed=0, images=64, recipe=recipe)
+            pipeline = cfg.train_dataloader.dataset.pipeline
+            settings = next(dict(s) for s in pipeline if s['type'] == kind)
+            views = TRANSFORMS.build(settings)
+            assert tuple(views.scale) == scale and settings.get('brightness', 0.4) == brightness
+            assert cfg.model.backbone.stem == stem
+            assert bool(cfg.model.get('freeze_patch_embed')) == (stem == 'patches')
 
 
 def test_the_bound_trains_from_two_steps_on(tmp_path: Path) -> None:

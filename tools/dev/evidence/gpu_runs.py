@@ -20,7 +20,7 @@ from s3pt_mm.probes.controls import feature_map_of, untrained
 from tools.dev.evidence.device_probe import Probe, maps_of
 from tools.dev.evidence.device_views import Canvas, DeviceViews
 from tools.dev.evidence.labelled_views import LabelledViews
-from tools.dev.evidence.ladder import ROOT, SUPERVISED, rung_parts
+from tools.dev.evidence.ladder import MILD, ROOT, SUPERVISED, rung_parts
 from tools.dev.evidence.packed import load
 
 # As published at this number of tokens: 32 and 128 clusters of 392, here of 288. The memory holds
@@ -49,10 +49,6 @@ RECIPES: dict[str, dict[str, Any]] = {
     'patch filters held': {**_SHORT, 'freeze': True},
     'stem of convolutions': {**_SHORT, 'stem': 'convolutions'},
 }
-_MILD = dict(
-    brightness=0.2, contrast=0.2, saturation=0.1, hue=0.03, grey_prob=0.0,
-    blur_prob=(0.3, 0.0), solarize_prob=(0.0, 0.0),
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -157,7 +153,7 @@ class Runs:
         local = 4 if rung == 'DINO' else 0
         size = self.settings.size
         options = dict(size=size, num_local=local, local_size=size // 2, scale=(0.25, 1.0))
-        options |= _MILD if recipe['mild'] else {}
+        options |= MILD if recipe['mild'] else {}
         return DeviceViews(self.canvas, self.settings.batch, seed, **options)
 
     def config(self, rung: str, recipe: Mapping[str, Any]) -> Config:
@@ -255,7 +251,7 @@ class Runs:
         backbone.train()
         frames = self.frames[source]
         labelled = LabelledViews(
-            frames, self.settings.batch, seed, self.settings.size, self.settings.device, **_MILD
+            frames, self.settings.batch, seed, self.settings.size, self.settings.device, **MILD
         )
         head = nn.Linear(backbone.embed_dims, len(frames.classes)).to(self.settings.device)
         nn.init.zeros_(head.weight)
