@@ -29,7 +29,7 @@ default_hooks = dict(
     teacher_update=dict(start=0.98),
     knn_probe=dict(
         type='KnnProbeHook',
-        interval=7,  # before the first step, half-way and at the end
+        interval=epochs,  # before the first step and at the end
         k=20,
         train=dict(ann_file='data/toydrive/nuimages/nuimages_train.json', max_images=64, **probe),
         val=dict(ann_file='data/toydrive/nuimages/nuimages_val.json', max_images=32, **probe),
