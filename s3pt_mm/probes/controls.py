@@ -70,9 +70,7 @@ def untrained(
                     module.bias.zero_()
             elif isinstance(module, (nn.LayerNorm, nn.GroupNorm)):
                 module.reset_parameters()
-            elif isinstance(
-                module, nn.Conv2d
-            ):  # patch filters or stem: both keep the framework's draw
+            elif isinstance(module, nn.Conv2d):  # filters or stem, as the framework draws them
                 weight = torch.empty(module.weight.shape)
                 nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
                 module.weight.copy_(weight)
