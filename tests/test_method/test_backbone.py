@@ -138,8 +138,7 @@ def test_fidelity_sets_the_public_codes_choices() -> None:
 @pytest.mark.parametrize(('height', 'width'), [(32, 32), (24, 40), (39, 33)])
 def test_a_stem_of_convolutions_gives_the_tokens_of_filters(height: int, width: int) -> None:
     """As many, in the same order; what fills no patch is cut off; every weight learns."""
-    options = dict(TINY, out_type='raw', stem='convolutions')
-    vit = PretrainVisionTransformer(**options)
+    vit = PretrainVisionTransformer(**TINY, stem='convolutions')
     vit.init_weights()
     images = torch.rand(2, 3, height, width)
     tokens = vit(images)[-1]

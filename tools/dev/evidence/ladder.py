@@ -63,7 +63,7 @@ _FILTERS = {'model.backbone.stem': 'patches', 'views': dict(MILD, scale=(0.5, 1.
 
 # What may be chosen, on CrIBo and a seed that no table shows. The last is the demo's.
 RECIPES: dict[str, dict[str, Any]] = {
-    'as published': {**_FILTERS, 'model.freeze_patch_embed': False, 'position': 1.0},
+    'as published': {**_FILTERS, 'position': 1.0},
     'patch filters held': {**_FILTERS, 'model.freeze_patch_embed': True, 'position': 1.0},
     'patch filters held, position x 10': {
         **_FILTERS,
