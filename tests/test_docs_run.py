@@ -101,8 +101,12 @@ RULES = (
     Rule('--to onnx', swap={'work_dirs/mine/epoch_100.pth': VITT, '368 1232': '64 96'}),
     Rule('s3pt-embed', swap={'work_dirs/mine/epoch_100.pth': VITT, 'frames ': 'photos '}),
     Rule(
-        's3pt-train configs/petr',
-        swap={**TOY_PETR, 'work_dirs/s3pt/vits16_nuscenes/epoch_500.pth': VITT},
+        's3pt-train configs/(petr|toydrive/petr_vitt16)',
+        swap={
+            **TOY_PETR,
+            'work_dirs/s3pt/vits16_nuscenes/epoch_500.pth': VITT,
+            'work_dirs/toydrive/s3pt_vitt16/epoch_40.pth': VITT,
+        },
         settings=PETR_TRAIN,
     ),
     Rule(

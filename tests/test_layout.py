@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -105,11 +103,3 @@ def test_what_needs_real_data_also_runs_on_data_made_here():
     assert found == {f'conftest.py: {name}' for name in ways}
     for bad in ('def test_a(real_frame): pass', "def test_b(): root / 'shared' / 'data'"):
         assert without_a_twin(bad)
-
-
-@pytest.mark.slow
-def test_types(tmp_path: Path):
-    """mypy over the folders that pyproject.toml names, as in `make lint`."""
-    command = [sys.executable, '-m', 'mypy', '--cache-dir', str(tmp_path)]
-    done = subprocess.run(command, cwd=PACKAGE.parent, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
