@@ -5,10 +5,9 @@
 # as many steps; a stem of convolutions, which learns sooner than patch filters, with the published
 # colours and crops in which objects are as large as the probe sees them, because patch filters and
 # mild colours let a patch's brightness name its cluster, and nothing more is learned (what CrIBo
-# did least badly with on a held-out seed: docs/evidence.md; export and embedding read no such
-# stem); a narrow bottleneck, which spreads the logits of few prototypes; a teacher that follows
-# sooner; 96 prototypes in place of 512, so that they stand for kinds of things rather than for
-# single images.
+# did least badly with on a held-out seed: docs/evidence.md); a narrow bottleneck, which spreads the
+# logits of few prototypes; a teacher that follows sooner; 96 prototypes in place of 512, so that
+# they stand for kinds of things rather than for single images.
 _base_ = ['./s3pt_vitt16.py']
 epochs = 14  # of 24 iterations at ToyDrive's default size
 

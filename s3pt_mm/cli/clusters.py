@@ -73,6 +73,7 @@ def parser() -> argparse.ArgumentParser:
     add('--backbone', default='random', help='"random", "colour", or a checkpoint')
     add('--arch', choices=ARCHITECTURES, default='vits')
     add('--patch-size', type=int, default=16)
+    add('--stem', choices=('patches', 'convolutions'), default='patches')
     add('--prefix', default='teacher.backbone.', help='of the checkpoint')
     add(
         '--setting', type=parse_setting, action='append', dest='settings',
@@ -100,6 +101,7 @@ def build_backbone(args: argparse.Namespace, seed: int) -> clusters.Backbone:
         arch=ARCHITECTURES[args.arch],
         img_size=args.size,
         patch_size=args.patch_size,
+        stem=args.stem,
         out_type='raw',
         init_cfg=init_cfg,
     )

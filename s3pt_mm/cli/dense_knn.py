@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('checkpoint', help='pre-training checkpoint, or the word "random"')
     parser.add_argument('--arch', choices=ARCHITECTURES, default='vits')
     parser.add_argument('--patch-size', type=int, default=16)
+    parser.add_argument('--stem', choices=('patches', 'convolutions'), default='patches')
     parser.add_argument('--prefix', default='teacher.backbone.')
     parser.add_argument(
         '--train',
@@ -93,6 +94,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         arch=ARCHITECTURES[args.arch],
         img_size=tuple(args.image_size),
         patch_size=patch,
+        stem=args.stem,
         out_type='featmap',
         init_cfg=dict(type='Pretrained', checkpoint=args.checkpoint, prefix=args.prefix),
     )

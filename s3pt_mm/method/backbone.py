@@ -10,6 +10,7 @@ from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from s3pt_mm.common.conv_stem import ConvStem, StemMixin
 from s3pt_mm.method import encoder_layers
 
 # The public code's choices, for ``fidelity='reference'``.
@@ -17,7 +18,7 @@ REFERENCE = dict(type='S3PTVisionTransformer', init='reference', pos_embed_resiz
 
 
 @MODELS.register_module(name='S3PTVisionTransformer')
-class PretrainVisionTransformer(VisionTransformer):
+class PretrainVisionTransformer(StemMixin, VisionTransformer):
     """mmpretrain's ``VisionTransformer`` as a student starts: same arguments, same weight names.
 
     Args:
@@ -27,11 +28,8 @@ class PretrainVisionTransformer(VisionTransformer):
         pos_embed_resize: How the position embedding follows crops of another size: 'size', as
             mmpretrain and most libraries do, or 'scale_factor', DINO's ``(n + 0.1) / n_0``, which
             samples at slightly other places (10 to 28 % of the embedding at 6 x 6 of 14 x 14).
-        stem: 'patches', one filter a patch as in every published figure, or 'convolutions', a
-            :class:`ConvStem`. Choice of this package for runs of hundreds to thousands of steps:
-            the same ViT learns from labels about twice as much in 480 (docs/lab_notes.md). Such
-            weights fit this class alone: no other layout has a place for them.
-        **kwargs: Of ``VisionTransformer``.
+        **kwargs: Of ``VisionTransformer``, and ``stem`` of
+            :class:`~s3pt_mm.common.conv_stem.StemMixin`.
 
     Raises:
         ValueError: For another ``init``, ``pos_embed_resize`` or ``stem``.
@@ -42,7 +40,6 @@ class PretrainVisionTransformer(VisionTransformer):
         *,
         init: str = 'reference',
         pos_embed_resize: str = 'scale_factor',
-        stem: str = 'patches',
         **kwargs: Any,
     ) -> None:
         if init not in ('reference', 'mmpretrain'):
@@ -51,14 +48,7 @@ class PretrainVisionTransformer(VisionTransformer):
             raise ValueError(
                 f"pos_embed_resize must be 'scale_factor' or 'size', got {pos_embed_resize!r}"
             )
-        if stem not in ('patches', 'convolutions'):
-            raise ValueError(f"stem must be 'patches' or 'convolutions', got {stem!r}")
         super().__init__(**kwargs)
-        if stem == 'convolutions':
-            filters = self.patch_embed.projection
-            self.patch_embed.projection = ConvStem(
-                filters.in_channels, self.embed_dims, filters.kernel_size[0]
-            )
         self.init, self.pos_embed_resize = init, pos_embed_resize
         self.plain = all(encoder_layers.is_plain(layer) for layer in self.layers)
         self.plain &= tuple(self.out_indices) == (len(self.layers) - 1,)
@@ -115,44 +105,6 @@ class PretrainVisionTransformer(VisionTransformer):
             if index in self.out_indices:
                 outputs.append(self._format_output(tokens, grid))
         return tuple(outputs)
-
-
-class ConvStem(nn.Sequential):
-    """Patches by a stack of small convolutions (Xiao et al., arXiv 2106.14881) in place of filters.
-
-    One convolution of 3 x 3 and stride 2 for each halving, each with group norm and GELU and as
-    wide again as the one before, then one of 1 x 1. Group norm, unlike the paper's batch norm,
-    leaves nothing for teachers and ranks to agree on.
-
-    Args:
-        in_channels: Of the images.
-        embed_dims: d, the last width; a multiple of half the patch.
-        patch: Pixels of a patch's side, a power of two.
-
-    Raises:
-        ValueError: ``patch`` or ``embed_dims`` does not fit.
-    """
-
-    def __init__(self, in_channels: int, embed_dims: int, patch: int) -> None:
-        halvings = patch.bit_length() - 1
-        if patch < 2 or patch != 2**halvings or embed_dims % (patch // 2):
-            raise ValueError(
-                f'A stem of convolutions halves: patch_size is {patch} (a power of two), '
-                f'embed_dims {embed_dims} (a multiple of half of it).'
-            )
-        widths = [in_channels, *(embed_dims >> left for left in reversed(range(halvings)))]
-        layers: list[nn.Module] = []
-        for narrow, wide in zip(widths, widths[1:], strict=False):
-            layers += [nn.Conv2d(narrow, wide, 3, 2, 1), nn.GroupNorm(1, wide), nn.GELU()]
-        super().__init__(*layers, nn.Conv2d(embed_dims, embed_dims, 1))
-        # What a convolution with one filter a patch says of itself.
-        self.kernel_size = self.stride = (patch, patch)
-        self.padding = (0, 0)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(n, c, h, w) -> (n, d, rows, columns); what fills no patch is cut off, as by filters."""
-        height, width = (side - side % self.stride[0] for side in images.shape[2:])
-        return super().forward(images[..., :height, :width])
 
 
 def embed_patches(images: Tensor, projection: nn.Conv2d) -> Tensor:

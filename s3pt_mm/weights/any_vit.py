@@ -19,7 +19,7 @@ from s3pt_mm.weights.backbone_file import SUFFIX
 from s3pt_mm.weights.convert import unpack
 from s3pt_mm.weights.frozen import RANDOM
 from s3pt_mm.weights.layouts import LayoutError
-from s3pt_mm.weights.plain_vit import VisionTransformer, from_state
+from s3pt_mm.weights.plain_vit import PlainVisionTransformer, VisionTransformer, from_state
 from s3pt_mm.weights.public import fill, weights_file
 from s3pt_mm.weights.timm_vit import TimmViT
 
@@ -37,7 +37,7 @@ def load_tokens(
     network: str = 'teacher',
     num_heads: int | None = None,
     timm: str | None = None,
-    kind: Callable[..., VisionTransformer] = VisionTransformer,
+    kind: Callable[..., VisionTransformer] = PlainVisionTransformer,
 ) -> nn.Module:
     """A network with the weights of a file, in eval mode, without gradients.
 

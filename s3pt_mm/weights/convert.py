@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ CONTAINERS = ('state_dict', 'model', 'model_state_dict', 'params')
 #: Wrappers that parallel training leaves in the names, and prefixes of a backbone in a larger
 #: model.
 _WRAPPERS = ('module.', '_orig_mod.')
+# Of S3PTVisionTransformer's stem of convolutions; filters have no number there.
+STEM = re.compile(r'patch_embed\.projection\.\d')
 _BACKBONES = ('backbone.', 'img_backbone.', 'encoder.backbone.')
 
 
@@ -112,9 +115,14 @@ def to_backbone(
         Weights of ``mmpretrain.VisionTransformer``.
 
     Raises:
-        LayoutError: no such network, or names or shapes that do not fit.
+        LayoutError: no such network, names or shapes that do not fit, or a stem of convolutions.
     """
     state = unpack(content, network, source)
+    if any(map(STEM.match, state)):
+        raise LayoutError(
+            f'{source}: patches from a stem of convolutions, for which no other library has a '
+            'place; s3pt-embed, s3pt-look and s3pt-export --to onnx or torch-export read it'
+        )
     layout = {'dino': 'timm', 'cribo': 'timm'}.get(layout, layout)
     try:
         backbone = rename_to_ours(state, find_layout(state) if layout == 'auto' else layout)

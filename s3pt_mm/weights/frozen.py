@@ -30,6 +30,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from s3pt_mm.common.conv_stem import StemMixin
 from s3pt_mm.common.models import load_strictly
 from s3pt_mm.hosts import compat
 
@@ -164,8 +165,10 @@ class FrozenMixin(BaseModule):
 
 
 @MODELS.register_module()
-class FrozenVisionTransformer(FrozenMixin, VisionTransformer):
+class FrozenVisionTransformer(FrozenMixin, StemMixin, VisionTransformer):
     """mmpretrain's ``VisionTransformer``, frozen; same arguments, same weight names.
+
+    ``stem='convolutions'`` is for weights that were trained so.
 
     Use ``out_type='featmap'`` for the last feature map (B, C, H / patch, W / patch).
     """

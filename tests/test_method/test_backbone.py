@@ -12,7 +12,6 @@ from torch import nn
 
 import s3pt_mm.method.algorithms  # noqa: F401
 from s3pt_mm.method.backbone import (
-    ConvStem,
     PretrainVisionTransformer,
     embed_patches,
     resize_position_embedding,
@@ -133,31 +132,3 @@ def test_fidelity_sets_the_public_codes_choices() -> None:
         MODELS.build(dict(build, fidelity='exact'))
     with pytest.raises(ValueError, match="got 'both'"):
         MODELS.build(dict(build, cross_image_divisor='both'))
-
-
-@pytest.mark.parametrize(('height', 'width'), [(32, 32), (24, 40), (39, 33)])
-def test_a_stem_of_convolutions_gives_the_tokens_of_filters(height: int, width: int) -> None:
-    """As many, in the same order; what fills no patch is cut off; every weight learns."""
-    vit = PretrainVisionTransformer(**TINY, stem='convolutions')
-    vit.init_weights()
-    images = torch.rand(2, 3, height, width)
-    tokens = vit(images)[-1]
-    assert tokens.shape == (2, 1 + (height // 8) * (width // 8), 8)
-    tokens[:, 1:].square().sum().backward()
-    stem = vit.patch_embed.projection
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in stem.parameters())
-    # One token sees its surroundings, and its own patch most: in the grid's order.
-    seen = torch.zeros(1, 3, 32, 32, requires_grad=True)
-    stem(seen)[0, :, 1, 2].sum().backward()
-    assert seen.grad is not None
-    per_patch = seen.grad.abs().sum(1).unfold(1, 8, 8).unfold(2, 8, 8).sum((3, 4))
-    assert int(per_patch.argmax()) == 1 * 4 + 2
-
-
-def test_a_stem_that_cannot_halve_is_refused() -> None:
-    with pytest.raises(ValueError, match=r'patch_size is 14 \(a power of two\)'):
-        ConvStem(3, 384, 14)
-    with pytest.raises(ValueError, match='embed_dims 12'):
-        ConvStem(3, 12, 16)
-    with pytest.raises(ValueError, match="stem must be 'patches' or 'convolutions', got 'conv'"):
-        PretrainVisionTransformer(**TINY, stem='conv')

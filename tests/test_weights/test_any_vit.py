@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,10 @@ import torch
 from torch import nn
 
 from s3pt_mm.common.errors import DataError
+from s3pt_mm.method.backbone import PretrainVisionTransformer
 from s3pt_mm.weights.any_vit import load_tokens, patch_size, timm_settings, told_heads
 from s3pt_mm.weights.backbone_file import describe
-from s3pt_mm.weights.convert import from_backbone
+from s3pt_mm.weights.convert import convert_file, from_backbone
 from s3pt_mm.weights.files import write_weights
 from s3pt_mm.weights.layouts import LayoutError
 from s3pt_mm.weights.timm_vit import TimmViT
@@ -86,6 +88,56 @@ def test_heads_come_from_the_backbone_file(name: str, tmp_path: Path) -> None:
     torch.testing.assert_close(load_tokens(tmp_path / name)(images)[0], expected)
     other = load_tokens(tmp_path / name, num_heads=1)(images)[0]  # the word of the user counts
     assert not torch.allclose(other, expected, atol=1e-3)
+
+
+def stemmed() -> PretrainVisionTransformer:
+    arch = dict(embed_dims=16, num_layers=1, num_heads=1, feedforward_channels=32)
+    sizes = dict(img_size=32, patch_size=8, out_type='raw')
+    model = PretrainVisionTransformer(arch=arch, **sizes, stem='convolutions')
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    return model
+
+
+@pytest.mark.parametrize('resize', ['size', 'scale_factor'])
+def test_a_stem_of_convolutions_is_known_by_its_weights(tmp_path: Path, resize: str) -> None:
+    model, images = stemmed(), torch.randn(1, 3, 32, 48)
+    model.pos_embed_resize = resize
+    state = {f'teacher.backbone.{name}': t for name, t in model.state_dict().items()}
+    torch.save({'state_dict': state}, tmp_path / 'stem.pth')
+    kinds = dict(kind=partial(PretrainVisionTransformer, pos_embed_resize=resize))
+    ours = load_tokens(tmp_path / 'stem.pth', **(kinds if resize != 'size' else {}))
+    assert patch_size(ours) == 8 and not any(p.requires_grad for p in ours.parameters())
+    with torch.no_grad():
+        torch.testing.assert_close(ours(images)[0], model(images)[0])
+
+
+def test_no_other_layout_has_a_stem(tmp_path: Path) -> None:
+    """Never written without it: a ViT without its patches would load elsewhere and say nothing."""
+    torch.save(stemmed().state_dict(), tmp_path / 'stem.pth')
+    with pytest.raises(LayoutError, match=r'stem\.pth: patches from a stem of convolutions'):
+        convert_file(tmp_path / 'stem.pth', tmp_path / 'out.safetensors', layout_out='timm')
+    assert not (tmp_path / 'out.safetensors').exists()
+
+
+def test_a_damaged_stem_is_refused(tmp_path: Path) -> None:
+    state = stemmed().state_dict()
+    damaged = {
+        'projection.1.bias is absent': {
+            n: t for n, t in state.items() if n != 'patch_embed.projection.1.bias'
+        },
+        r'patch_embed.projection.0.weight is \(4, 1, 3, 3\) in the file': {
+            n: t[:, :1] if n == 'patch_embed.projection.0.weight' else t for n, t in state.items()
+        },
+        r'patch_size is 1 \(a power of two\)': {
+            n: t for n, t in state.items() if 'projection' not in n or 'projection.9' in n
+        },
+        'missing.*cls_token': {n: t for n, t in state.items() if n != 'cls_token'},
+    }
+    for words, weights in damaged.items():
+        torch.save(weights, tmp_path / 'stem.pth')
+        with pytest.raises(LayoutError, match=words):
+            load_tokens(tmp_path / 'stem.pth')
 
 
 def test_random_weights_only_by_that_word(tmp_path: Path) -> None:
