@@ -12,9 +12,7 @@ class ConvStem(nn.Sequential):
 
     One convolution of 3 x 3 and stride 2 for each halving, each with group norm and GELU and as
     wide again as the one before, then one of 1 x 1. Group norm, unlike the paper's batch norm,
-    leaves nothing for teachers and ranks to agree on. Borders repeat the outermost pixels: zeros
-    would mark the first row and column, and a network that may tell its clusters by place learns
-    little else (docs/lab_notes.md).
+    leaves nothing for teachers and ranks to agree on.
 
     Args:
         in_channels: Of the images.
@@ -35,8 +33,7 @@ class ConvStem(nn.Sequential):
         widths = [in_channels, *(embed_dims >> left for left in reversed(range(halvings)))]
         layers: list[nn.Module] = []
         for narrow, wide in zip(widths, widths[1:], strict=False):
-            filters = nn.Conv2d(narrow, wide, 3, 2, 1, padding_mode='replicate')
-            layers += [filters, nn.GroupNorm(1, wide), nn.GELU()]
+            layers += [nn.Conv2d(narrow, wide, 3, 2, 1), nn.GroupNorm(1, wide), nn.GELU()]
         super().__init__(*layers, nn.Conv2d(embed_dims, embed_dims, 1))
         # What a convolution with one filter a patch says of itself.
         self.kernel_size = self.stride = (patch, patch)

@@ -39,12 +39,6 @@ def test_a_stem_of_convolutions_gives_the_tokens_of_filters(height: int, width: 
     assert int(per_patch.argmax()) == 1 * 4 + 2
 
 
-def test_a_stem_does_not_tell_the_place() -> None:
-    """Tokens of a grey image are one token; zeros at the borders would mark the first ones."""
-    tokens = ConvStem(3, 8, 8)(torch.full((1, 3, 32, 40), 0.5)).flatten(2)
-    torch.testing.assert_close(tokens, tokens[..., -1:].expand_as(tokens))
-
-
 def test_a_stem_that_cannot_halve_is_refused() -> None:
     with pytest.raises(ValueError, match=r'patch_size is 14 \(a power of two\)'):
         ConvStem(3, 384, 14)
