@@ -24,6 +24,7 @@ from mmengine.logging import MMLogger  # noqa: E402
 
 from s3pt_mm.cli import cluster_sources  # noqa: E402
 from s3pt_mm.cli.dense_knn import ARCHITECTURES  # noqa: E402
+from s3pt_mm.common.conv_stem import STEMS  # noqa: E402
 from s3pt_mm.common.errors import DataError, exit_status  # noqa: E402
 from s3pt_mm.data.labelled_images import IMAGENET_MEAN, IMAGENET_STD  # noqa: E402
 from s3pt_mm.method.backbone import PretrainVisionTransformer  # noqa: E402
@@ -73,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
     add('--backbone', default='random', help='"random", "colour", or a checkpoint')
     add('--arch', choices=ARCHITECTURES, default='vits')
     add('--patch-size', type=int, default=16)
-    add('--stem', choices=('patches', 'convolutions'), default='patches')
+    add('--stem', choices=STEMS, default='patches')
     add('--prefix', default='teacher.backbone.', help='of the checkpoint')
     add(
         '--setting', type=parse_setting, action='append', dest='settings',

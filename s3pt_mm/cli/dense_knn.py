@@ -17,6 +17,7 @@ compat.apply()
 import torch  # noqa: E402
 from mmengine.logging import MMLogger  # noqa: E402
 
+from s3pt_mm.common.conv_stem import STEMS  # noqa: E402
 from s3pt_mm.common.errors import exit_status  # noqa: E402
 from s3pt_mm.common.files import write_json  # noqa: E402
 from s3pt_mm.data.class_sets import CLASS_SETS  # noqa: E402
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('checkpoint', help='pre-training checkpoint, or the word "random"')
     parser.add_argument('--arch', choices=ARCHITECTURES, default='vits')
     parser.add_argument('--patch-size', type=int, default=16)
-    parser.add_argument('--stem', choices=('patches', 'convolutions'), default='patches')
+    parser.add_argument('--stem', choices=STEMS, default='patches')
     parser.add_argument('--prefix', default='teacher.backbone.')
     parser.add_argument(
         '--train',

@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+STEMS = ('patches', 'convolutions')
+
 
 class ConvStem(nn.Sequential):
     """Patches by a stack of small convolutions (Xiao et al., arXiv 2106.14881) in place of filters.
@@ -64,7 +66,7 @@ class StemMixin:
     patch_embed: Any
 
     def __init__(self, *args: Any, stem: str = 'patches', **kwargs: Any) -> None:
-        if stem not in ('patches', 'convolutions'):
+        if stem not in STEMS:
             raise ValueError(f"stem must be 'patches' or 'convolutions', got {stem!r}")
         super().__init__(*args, **kwargs)
         if stem == 'convolutions':

@@ -28,9 +28,9 @@ CONTAINERS = ('state_dict', 'model', 'model_state_dict', 'params')
 #: Wrappers that parallel training leaves in the names, and prefixes of a backbone in a larger
 #: model.
 _WRAPPERS = ('module.', '_orig_mod.')
-# Of S3PTVisionTransformer's stem of convolutions; filters have no number there.
-STEM = re.compile(r'patch_embed\.projection\.\d')
 _BACKBONES = ('backbone.', 'img_backbone.', 'encoder.backbone.')
+#: Weights of a :class:`~s3pt_mm.common.conv_stem.ConvStem`; filters have no number there.
+STEM = re.compile(r'patch_embed\.projection\.\d')
 
 
 def _strip(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

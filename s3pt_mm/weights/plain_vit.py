@@ -17,8 +17,6 @@ from s3pt_mm.common.models import differences, shortened  # noqa: E402
 from s3pt_mm.weights.convert import STEM, dimensions, to_backbone, unpack  # noqa: E402
 from s3pt_mm.weights.layouts import LayoutError  # noqa: E402
 
-_FILTERS = 'patch_embed.projection.'
-
 
 class PlainVisionTransformer(StemMixin, VisionTransformer):
     """mmpretrain's ViT, its patches from filters or from a stem of convolutions."""
@@ -46,17 +44,19 @@ def from_state(
         The network; ``forward`` gives ``(tokens,)``, (B, 1 + patches, d), the class token first.
 
     Raises:
-        LayoutError: No ViT, or heads that do not divide its width.
+        LayoutError: No ViT, heads that do not divide its width, or a damaged stem.
     """
-    state = unpack(content, network, source)
-    stem = {name: tensor for name, tensor in state.items() if STEM.match(name)}
+    tensors = unpack(content, network, source)
+    stem = {name: tensor for name, tensor in tensors.items() if STEM.match(name)}
     if stem:  # no library knows it: all else is checked as if there were filters
         halvings = sum(tensor.ndim == 4 for tensor in stem.values()) - 1
-        width, patch = state.get('cls_token', torch.empty(0)).shape[-1], 2 ** max(halvings, 0)
-        state = {name: tensor for name, tensor in state.items() if name not in stem}
-        state[_FILTERS + 'weight'] = torch.empty(width, 3, patch, patch, device='meta')
-        state[_FILTERS + 'bias'] = torch.empty(width, device='meta')
-    state = to_backbone(state, network=network, source=source)
+        width, patch = tensors.get('cls_token', torch.empty(0)).shape[-1], 2 ** max(halvings, 0)
+        filters = {
+            'patch_embed.projection.weight': torch.empty(width, 3, patch, patch, device='meta'),
+            'patch_embed.projection.bias': torch.empty(width, device='meta'),
+        }
+        content = {n: tensor for n, tensor in tensors.items() if n not in stem} | filters
+    state = to_backbone(content, network=network, source=source)
     size = dimensions(state)
     image, patch, width = size.pop('img_size'), size.pop('patch_size'), size['embed_dims']
     heads = num_heads or (4 if width == 128 else max(1, width // 64))
@@ -74,7 +74,7 @@ def from_state(
     except ValueError as error:
         raise LayoutError(f'{source}: {error}') from None
     if stem:
-        state = {**{n: t for n, t in state.items() if not n.startswith(_FILTERS)}, **stem}
+        state = {n: tensor for n, tensor in state.items() if n not in filters} | stem
         if found := differences(model.state_dict(), state):
             raise LayoutError(f'{source}: {shortened(found)}')
     model.load_state_dict(state)
